@@ -1,0 +1,431 @@
+"""The error catalogue: every failure an operator can meet, with what happened and what to do.
+
+A class is one entry. Its docstring's first line is what happened (and the default message), `hint` is what to do,
+`kind` decides the retry policy. Libraries' errors are translated to these at the edge where they occur; what is not
+in here ends as `Unexpected`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar
+
+
+class ErrorKind(enum.StrEnum):
+    """Why something failed, as far as retrying is concerned."""
+
+    INPUT = "input"
+    """The file is the problem: trying again changes nothing."""
+    CONFIG = "config"
+    """A setting or an installation is the problem: an operator must act."""
+    RESOURCE = "resource"
+    """Disk, memory or time ran short: try again later."""
+    DEPENDENCY = "dependency"
+    """The database, Prefect or a network service does not answer: try again soon."""
+    WORKER = "worker"
+    """The process that did the work died or lost its lease: try again."""
+    ENGINE = "engine"
+    """The engine failed on this file: try again, then give up."""
+    CONTROL = "control"
+    """Not a failure of work: cancelled, or moved by somebody else."""
+    INTERNAL = "internal"
+    """A bug of ours."""
+
+
+CATALOGUE: dict[str, type[IroncladError]] = {}
+"""Every catalogue entry by its code; filled as the classes below are defined and constant afterwards."""
+
+
+class IroncladError(Exception):
+    """Something went wrong in Ironclad."""
+
+    code: ClassVar[str] = "E_IRONCLAD"
+    kind: ClassVar[ErrorKind] = ErrorKind.INTERNAL
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = "See the log lines of this job."
+
+    def __init__(self, detail: str = "", **context: Any) -> None:
+        self.detail = detail
+        self.context = context
+        super().__init__(detail or self.what())
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "code" in cls.__dict__:
+            if cls.code in CATALOGUE:
+                raise TypeError(f"error code {cls.code} is defined twice")
+            CATALOGUE[cls.code] = cls
+
+    @classmethod
+    def what(cls) -> str:
+        """What happened, in one sentence: the first line of the docstring."""
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0]
+
+    def __str__(self) -> str:
+        return f"{self.what()} {self.detail}" if self.detail else self.what()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as JSON-ready data: code, kind, retryable, what, detail, hint, context."""
+        return {
+            "code": self.code,
+            "kind": self.kind.value,
+            "retryable": self.retryable,
+            "what": self.what(),
+            "detail": self.detail,
+            "hint": self.hint,
+            "context": {k: v if isinstance(v, int | float | bool | None) else str(v) for k, v in self.context.items()},
+        }
+
+    @classmethod
+    def from_code(cls, code: str, detail: str = "", **context: Any) -> IroncladError:
+        """The catalogue entry of a code, for errors that crossed a process border; `Unexpected` if it is unknown."""
+        return CATALOGUE.get(code, Unexpected)(detail, **context)
+
+
+# --- the file is the problem ---------------------------------------------------------------------------------------
+
+
+class InputError(IroncladError):
+    """The file cannot be used."""
+
+    kind = ErrorKind.INPUT
+    hint = "Check the file; the original is kept in archive/ or error/."
+
+
+class EmptyFile(InputError):
+    """The file is empty."""
+
+    code = "E_EMPTY_FILE"
+    hint = "Copy the file again: the sender probably stopped before writing anything."
+
+
+class NotAudio(InputError):
+    """The file holds no audio that Ironclad can read."""
+
+    code = "E_NOT_AUDIO"
+    hint = "Check that it is a music file and not, say, a web page or a playlist saved under a music name."
+
+
+class CorruptAudio(InputError):
+    """The audio is damaged."""
+
+    code = "E_CORRUPT_AUDIO"
+    hint = "Copy or rip the file again; a player may still play the undamaged part."
+
+
+class TruncatedAudio(InputError):
+    """The audio ends before its declared length."""
+
+    code = "E_TRUNCATED"
+    hint = "Copy the file again: a part is missing. Set limits.allow_truncated to process what is there."
+
+
+class NoSamples(InputError):
+    """The file declares audio but holds no samples."""
+
+    code = "E_NO_SAMPLES"
+    hint = "The recording has length zero; remove it or rip it again."
+
+
+class TooLong(InputError):
+    """The audio is longer than the limit."""
+
+    code = "E_TOO_LONG"
+    hint = "Raise limits.max_seconds, or split the file."
+
+
+class TooLarge(InputError):
+    """The file is larger than the limit."""
+
+    code = "E_TOO_LARGE"
+    hint = "Raise limits.max_bytes if this size is expected."
+
+
+class DecodedTooLarge(InputError):
+    """Decoded, the audio would be larger than the limit."""
+
+    code = "E_DECODED_TOO_LARGE"
+    hint = "A small file that decodes to hours is usually a mistake or an attack; else raise limits.max_decoded_bytes."
+
+
+class TooManyChannels(InputError):
+    """The audio has more channels than the limit."""
+
+    code = "E_TOO_MANY_CHANNELS"
+    hint = "Mix the file down first, or raise limits.max_channels."
+
+
+class SampleRateUnsupported(InputError):
+    """The sample rate is outside the limits."""
+
+    code = "E_SAMPLE_RATE"
+    hint = "Resample the file, or change limits.min_sample_rate and limits.max_sample_rate."
+
+
+class MonoInput(InputError):
+    """The engine needs a stereo mix, and both channels are the same."""
+
+    code = "E_MONO_INPUT"
+    hint = "The centre engine separates by stereo position. Use another engine (Demucs, Spleeter) for mono recordings."
+
+
+class SourceMissing(InputError):
+    """The source file is gone."""
+
+    code = "E_SOURCE_MISSING"
+    hint = "Somebody deleted or moved it while it was queued; submit it again."
+
+
+class SourceUnreadable(InputError):
+    """The source file may not be read."""
+
+    code = "E_SOURCE_UNREADABLE"
+    hint = "Give the Ironclad user read permission on the file and write permission on its folder, then retry."
+
+
+class UnsafePath(InputError):
+    """The path leads out of its folder."""
+
+    code = "E_UNSAFE_PATH"
+    hint = "Symbolic links out of a watch root are not followed; copy the file itself."
+
+
+class DuplicateContent(InputError):
+    """The same recording was processed before with the same engine and parameters."""
+
+    code = "E_DUPLICATE"
+    hint = "Nothing to do; use `ironclad submit --force` to process it again."
+
+
+class AlreadyInstrumental(InputError):
+    """The file is an instrumental already, says its tags."""
+
+    code = "E_ALREADY_INSTRUMENTAL"
+    hint = "Nothing to do; use `ironclad submit --force` to process it all the same."
+
+
+# --- an operator must act --------------------------------------------------------------------------------------------
+
+
+class ConfigError(IroncladError):
+    """The settings are wrong."""
+
+    code = "E_CONFIG"
+    kind = ErrorKind.CONFIG
+    hint = "Run `ironclad config validate`; it names each setting and where its value came from."
+
+
+class EngineMissing(IroncladError):
+    """The engine is not installed."""
+
+    code = "E_ENGINE_MISSING"
+    kind = ErrorKind.CONFIG
+    hint = "Run `ironclad doctor` to see which engines are there, or choose another with --engine."
+
+
+class PluginBroken(IroncladError):
+    """A plugin could not be loaded."""
+
+    code = "E_PLUGIN"
+    kind = ErrorKind.CONFIG
+    hint = "Update or uninstall the plugin; everything else goes on without it."
+
+
+class SchemaMismatch(IroncladError):
+    """The database schema does not fit this version of Ironclad."""
+
+    code = "E_SCHEMA"
+    kind = ErrorKind.CONFIG
+    hint = "Run `ironclad db upgrade` (or install the Ironclad version that wrote the database)."
+
+
+class AlreadyRunning(IroncladError):
+    """Another process holds this role already."""
+
+    code = "E_ALREADY_RUNNING"
+    kind = ErrorKind.CONFIG
+    hint = "Stop the other one first, or use another data folder."
+
+
+class PortInUse(IroncladError):
+    """A port that a service needs is taken."""
+
+    code = "E_PORT_IN_USE"
+    kind = ErrorKind.CONFIG
+    hint = "Stop what listens there, or change the port in the settings."
+
+
+class NotFound(IroncladError):
+    """There is no such thing."""
+
+    code = "E_NOT_FOUND"
+    kind = ErrorKind.CONFIG
+    hint = "List what is there, for example with `ironclad jobs list`."
+
+
+class BadRequest(IroncladError):
+    """The request cannot be carried out as given."""
+
+    code = "E_BAD_REQUEST"
+    kind = ErrorKind.CONFIG
+    hint = "See the command's --help."
+
+
+# --- try again later -------------------------------------------------------------------------------------------------
+
+
+class DiskFull(IroncladError):
+    """There is not enough free disk space."""
+
+    code = "E_DISK_FULL"
+    kind = ErrorKind.RESOURCE
+    retryable = True
+    hint = "Free some space; work resumes by itself. disk.min_free_bytes sets the floor."
+
+
+class StorageError(IroncladError):
+    """The file system refused an operation."""
+
+    code = "E_STORAGE"
+    kind = ErrorKind.RESOURCE
+    retryable = True
+    hint = "Check the disk, the mount and the permissions of the data folder."
+
+
+class OutOfMemory(IroncladError):
+    """The work ran out of memory."""
+
+    code = "E_OUT_OF_MEMORY"
+    kind = ErrorKind.RESOURCE
+    retryable = True
+    hint = "Lower the number of slots of the pool, or use a smaller model."
+
+
+class DecodeLimit(IroncladError):
+    """The decoder ran into its time or memory limit."""
+
+    code = "E_DECODE_LIMIT"
+    kind = ErrorKind.RESOURCE
+    retryable = True
+    hint = "If the file is sound, raise limits.decode_seconds or limits.decode_memory_bytes."
+
+
+class DatabaseUnavailable(IroncladError):
+    """The database does not answer."""
+
+    code = "E_DATABASE"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "Ironclad waits and goes on by itself. Check PostgreSQL with `ironclad doctor`."
+
+
+class PrefectUnavailable(IroncladError):
+    """The Prefect server does not answer."""
+
+    code = "E_PREFECT"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "Ironclad waits and goes on by itself. Check it with `ironclad doctor`."
+
+
+class WorkerLost(IroncladError):
+    """The worker stopped answering while it worked on the job."""
+
+    code = "E_WORKER_LOST"
+    kind = ErrorKind.WORKER
+    retryable = True
+    hint = "It was killed or its machine went away; the job is tried again by itself."
+
+
+class EngineFailed(IroncladError):
+    """The engine failed."""
+
+    code = "E_ENGINE_FAILED"
+    kind = ErrorKind.ENGINE
+    retryable = True
+    hint = "See the log lines of the engine host in this job's log; try another engine with replay --from separate."
+
+
+class EngineDied(IroncladError):
+    """The engine's process died."""
+
+    code = "E_ENGINE_DIED"
+    kind = ErrorKind.ENGINE
+    retryable = True
+    hint = "It crashed or was killed (often: out of memory). The job is tried again by itself."
+
+
+class EngineStalled(IroncladError):
+    """The engine made no progress for too long and was stopped."""
+
+    code = "E_STALLED"
+    kind = ErrorKind.ENGINE
+    retryable = True
+    hint = "Raise engine.stall_seconds for very slow machines; else see the engine's log."
+
+
+class EngineProtocol(IroncladError):
+    """The engine's process said something that is not in the protocol."""
+
+    code = "E_ENGINE_PROTOCOL"
+    kind = ErrorKind.ENGINE
+    retryable = True
+    hint = "The plugin is broken or does not fit this version of Ironclad."
+
+
+class OutputInvalid(IroncladError):
+    """A result failed its check and was not published."""
+
+    code = "E_OUTPUT_INVALID"
+    kind = ErrorKind.ENGINE
+    retryable = True
+    hint = "The length, the samples or the written file are not what they must be; see the detail."
+
+
+# --- control ---------------------------------------------------------------------------------------------------------
+
+
+class LeaseLost(IroncladError):
+    """This attempt no longer owns the job; its write was refused."""
+
+    code = "E_LEASE_LOST"
+    kind = ErrorKind.CONTROL
+    retryable = True
+    hint = "Nothing to do: another attempt has taken over."
+
+
+class IllegalTransition(IroncladError):
+    """The job cannot go from its state to the one asked for."""
+
+    code = "E_ILLEGAL_TRANSITION"
+    kind = ErrorKind.CONTROL
+    hint = "See `ironclad jobs show JOB` for its state and what can be done in it."
+
+
+class Cancelled(IroncladError):
+    """The job was cancelled."""
+
+    code = "E_CANCELLED"
+    kind = ErrorKind.CONTROL
+    hint = "Use `ironclad jobs retry JOB` to run it after all."
+
+
+class Drained(IroncladError):
+    """The worker was asked to stop; the job goes back to the queue."""
+
+    code = "E_DRAINED"
+    kind = ErrorKind.CONTROL
+    retryable = True
+    hint = "Nothing to do: another worker takes it."
+
+
+# --- ours ------------------------------------------------------------------------------------------------------------
+
+
+class Unexpected(IroncladError):
+    """Something happened that Ironclad does not know."""
+
+    code = "E_UNEXPECTED"
+    kind = ErrorKind.INTERNAL
+    retryable = True
+    hint = "Please report it with the job's log; the job is tried again, then kept as failed."

@@ -1,0 +1,61 @@
+"""What the dispatcher needs of the thing that runs flows; Prefect implements it in `ironclad_flows`."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+class RunState(enum.StrEnum):
+    """Where a flow run is, as far as the dispatcher cares."""
+
+    WAITING = "waiting"
+    """Created, not started: scheduled, pending or late."""
+    RUNNING = "running"
+    FINISHED = "finished"
+    """In any final state; whether the job succeeded is for our database to say."""
+    UNKNOWN = "unknown"
+    """The executor does not know this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRequest:
+    """One flow run to create: the next attempt of a job from a stage on, on one pool."""
+
+    job_uuid: UUID
+    attempt: int
+    stage: str
+    pool: str
+    key: str
+    """Idempotency key: asking twice creates one run."""
+    name: str
+    """What the executor's UI shows: `Artist - Title`."""
+    tags: tuple[str, ...] = field(default=())
+
+
+class Executor(Protocol):
+    """Creates and watches flow runs. Every call may raise `PrefectUnavailable`; none blocks longer than 30 s."""
+
+    def submit(self, request: FlowRequest) -> str:
+        """Create the flow run (or find it by its key) and return its id."""
+        ...
+
+    def state(self, run_id: str) -> RunState:
+        """Where the run is now."""
+        ...
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the run to end; one that has ended already is fine."""
+        ...
+
+    def set_paused(self, pool: str, *, paused: bool) -> None:
+        """Pause or resume the work pool."""
+        ...
+
+    def prepare(self, pools: dict[str, int]) -> None:
+        """Make the work pools (name: slots) and the deployments exist and be current."""
+        ...
