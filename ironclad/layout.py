@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ironclad import durable
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from uuid import UUID
 
 

@@ -1,0 +1,1 @@
+"""Prefect as the executor: flow, warm worker, deployments."""

@@ -1,1 +1,1 @@
-
+"""Users, roles, tokens and quotas."""

@@ -1,1 +1,1 @@
-
+"""Probing, decoding, encoding, loudness and comparison of audio."""

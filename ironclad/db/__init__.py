@@ -1,1 +1,1 @@
-
+"""Tables, sessions, the embedded PostgreSQL server and migrations."""

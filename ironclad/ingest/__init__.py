@@ -1,1 +1,1 @@
-
+"""Watch roots: stability, ignore rules and the claim of files."""

@@ -1,1 +1,1 @@
-
+"""The job: states, transitions, leases, dispatch, reaping, retry, replay."""

@@ -1,1 +1,1 @@
-
+"""The output library: paths, receipts and media-server rules."""

@@ -1,1 +1,1 @@
-
+"""Tags and pictures: reading, repairing and writing."""

@@ -1,1 +1,1 @@
-
+"""Notifications."""

@@ -1,1 +1,1 @@
-
+"""Running it: services, supervision, health, metrics."""

@@ -1,1 +1,1 @@
-
+"""Plugin hooks and their loading."""
