@@ -1,0 +1,352 @@
+"""Settings: defaults < TOML file < environment < secrets folder, all problems reported at once with their origin.
+
+Environment names are `IRONCLAD_` + the path in upper case, nested with two underscores
+(`IRONCLAD_INGEST__STABILITY_SECONDS=10`). The file is the first that exists of `$IRONCLAD_CONFIG`, `./ironclad.toml`,
+the user's configuration folder and `/etc/ironclad/ironclad.toml`.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from ironclad.errors import ConfigError
+from ironclad.layout import Layout
+
+PREFIX = "IRONCLAD_"
+# Read by the loader itself, so not settings.
+_LOADER_VARIABLES = {"IRONCLAD_CONFIG", "IRONCLAD_SECRETS_DIR", "IRONCLAD_LOAD_PLUGINS"}
+_TEST_PREFIX = "IRONCLAD_TEST_"  # for the test suite; never settings
+
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown names are errors, so that a typo is seen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WatchRoot(Section):
+    """One watched folder."""
+
+    path: Path = Field(description="The folder to watch; its sub-folders are users.")
+    mode: Literal["move", "copy", "link"] = Field(
+        "move", description="What claiming does: move the file into archive/, copy it, or hard-link it."
+    )
+    watch: Literal["auto", "events", "polling"] = Field(
+        "auto", description="How changes are seen; auto tries file-system events with a probe file, else polls."
+    )
+    user: str | None = Field(None, description="The user of files here; by default the first sub-folder's name.")
+
+
+class IngestSettings(Section):
+    """Watching folders for new files."""
+
+    roots: tuple[WatchRoot, ...] = Field((), description="Watched folders; none means input/ of the data folder.")
+    stability_seconds: Positive = Field(5.0, description="How long size and mtime must stay the same, without events.")
+    rescan_seconds: Positive = Field(
+        300.0, description="How often every root is listed again, in case events got lost."
+    )
+    poll_seconds: Positive = Field(2.0, description="How often a polled root is listed.")
+    ignore: tuple[str, ...] = Field((), description="More glob patterns of names to ignore.")
+    max_path_bytes: PositiveInt = Field(4000, description="Longest path that is accepted, in bytes.")
+
+
+class LimitSettings(Section):
+    """What a file may be; everything beyond is refused with its own error code."""
+
+    max_bytes: PositiveInt = Field(4 << 30, description="Largest file, in bytes.")
+    max_seconds: Positive = Field(4 * 3600.0, description="Longest audio, in seconds.")
+    min_seconds: Positive = Field(1.0, description="Shortest audio worth separating, in seconds; shorter is skipped.")
+    max_decoded_bytes: PositiveInt = Field(16 << 30, description="Largest decoded size (32-bit float), in bytes.")
+    max_channels: PositiveInt = Field(6, description="Most channels.")
+    min_sample_rate: PositiveInt = Field(8_000, description="Lowest sample rate, in hertz.")
+    max_sample_rate: PositiveInt = Field(192_000, description="Highest sample rate, in hertz.")
+    allow_truncated: bool = Field(False, description="Process what is there of a file that ends too early.")
+    decode_seconds: PositiveInt = Field(1800, description="Processor seconds that decoding one file may take.")
+    decode_wall_seconds: Positive = Field(3600.0, description="Seconds that decoding one file may take.")
+    decode_memory_bytes: PositiveInt = Field(2 << 30, description="Address space of the decoding process, in bytes.")
+
+
+class EngineSettings(Section):
+    """Separation."""
+
+    name: str = Field("center", description="The engine used unless a job says otherwise.")
+    parameters: dict[str, float | int | str | bool] = Field(
+        default_factory=dict, description="Parameters for the engine; see `ironclad engines show`."
+    )
+    stall_seconds: Positive = Field(120.0, description="An engine without progress for so long is stopped.")
+    memory_bytes: int = Field(0, ge=0, description="Memory limit of an engine host, in bytes; 0 is none.")
+    threads: int = Field(0, ge=0, description="Threads of an engine host; 0 divides the cores among the pool's slots.")
+
+
+class OutputSettings(Section):
+    """The library."""
+
+    format: Literal["auto", "flac", "mp3", "m4a", "opus", "ogg", "wav"] = Field(
+        "auto", description="auto: FLAC for lossless sources, the source's own family for lossy ones."
+    )
+    stems: tuple[str, ...] = Field(("instrumental",), description="What is published: instrumental and engine stems.")
+    template: str = Field("", description="Path template below output/; empty is the built-in one.")
+    receipts: bool = Field(True, description="Write a .receipt.json beside each file.")
+    skip_instrumentals: bool = Field(True, description="Skip files whose tags say they are instrumentals already.")
+    skip_speech: bool = Field(False, description="Skip recordings that sound like speech.")
+
+
+class JobSettings(Section):
+    """Leases and retries."""
+
+    lease_seconds: Positive = Field(30.0, description="A worker silent for so long has lost its job.")
+    max_failures: PositiveInt = Field(3, description="Retryable failures before a job is failed for good.")
+    backoff_seconds: Positive = Field(5.0, description="First delay before a retry; doubles each time.")
+    backoff_max_seconds: Positive = Field(900.0, description="Longest delay before a retry.")
+
+
+class PoolSettings(Section):
+    """One work pool on this machine."""
+
+    slots: PositiveInt = Field(default_factory=lambda: max(1, os.cpu_count() or 1), description="Jobs at a time.")
+
+
+class DispatchSettings(Section):
+    """From the queue to Prefect."""
+
+    in_flight_factor: Positive = Field(2.0, description="Flow runs handed to Prefect per slot; keeps priorities sharp.")
+    tick_seconds: Positive = Field(5.0, description="Longest pause between two looks at the queue (events wake it).")
+    unclaimed_seconds: Positive = Field(60.0, description="A flow run that nobody started by then is looked into.")
+
+
+class PrefectSettings(Section):
+    """The Prefect server."""
+
+    host: str = Field("127.0.0.1", description="Where `ironclad run prefect` listens.")
+    port: int = Field(4200, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    api_url: str | None = Field(None, description="An existing server's API URL; none starts our own.")
+    database: Literal["auto", "postgresql", "sqlite"] = Field("auto", description="auto: PostgreSQL, beside ours.")
+    query_seconds: Positive = Field(2.0, description="How often a worker asks for new runs.")
+    drain_seconds: Positive = Field(60.0, description="How long a stopping worker lets runs finish.")
+
+
+class ServiceSettings(Section):
+    """Health and metrics endpoints."""
+
+    host: str = Field("127.0.0.1", description="Where services answer /health and /metrics.")
+    base_port: int = Field(9640, ge=0, le=65000, description="First port of the services; 0 takes free ones.")
+    stop_seconds: Positive = Field(75.0, description="How long `ironclad up` waits for a service to stop.")
+
+
+class DiskSettings(Section):
+    """The disk floor."""
+
+    min_free_bytes: int = Field(1 << 30, ge=0, description="Below this nothing new starts; work resumes by itself.")
+
+
+class LogSettings(Section):
+    """Logs."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is written.")
+    format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else JSON.")
+
+
+def default_data_dir() -> Path:
+    """The data folder when none is set: `ironclad` in the user's data folder."""
+    return platformdirs.user_data_path("ironclad")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="The folder that holds everything.")
+    database_url: SecretStr | None = Field(
+        None, description="A PostgreSQL server (postgresql://user:password@host/name); none starts an embedded one."
+    )
+    ingest: IngestSettings = Field(default_factory=IngestSettings, description="Watching folders.")
+    limits: LimitSettings = Field(default_factory=LimitSettings, description="What a file may be.")
+    engine: EngineSettings = Field(default_factory=EngineSettings, description="Separation.")
+    output: OutputSettings = Field(default_factory=OutputSettings, description="The library.")
+    jobs: JobSettings = Field(default_factory=JobSettings, description="Leases and retries.")
+    pools: dict[str, PoolSettings] = Field(
+        default_factory=lambda: {"cpu": PoolSettings()}, description="Work pools served on this machine."
+    )
+    dispatch: DispatchSettings = Field(default_factory=DispatchSettings, description="From the queue to Prefect.")
+    prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="The Prefect server.")
+    services: ServiceSettings = Field(default_factory=ServiceSettings, description="Health and metrics.")
+    disk: DiskSettings = Field(default_factory=DiskSettings, description="The disk floor.")
+    log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
+
+    @property
+    def layout(self) -> Layout:
+        """The data folder's paths."""
+        return Layout(self.data_dir.expanduser().absolute())
+
+    @property
+    def watch_roots(self) -> tuple[WatchRoot, ...]:
+        """The watched folders, the default one included."""
+        return self.ingest.roots or (WatchRoot(path=self.layout.input),)
+
+
+class Loaded:
+    """Settings and, for each value that was set, where it came from."""
+
+    def __init__(self, settings: Settings, origins: Mapping[str, str], file: Path | None) -> None:
+        self.settings = settings
+        self.origins = origins
+        self.file = file
+
+    def origin(self, path: str) -> str:
+        """Where the value at a dotted path came from; `default` if nobody set it."""
+        probe = path
+        while probe:
+            if probe in self.origins:
+                return self.origins[probe]
+            probe = probe.rpartition(".")[0]
+        return "default"
+
+
+def find_file(environ: Mapping[str, str]) -> Path | None:
+    """The settings file in force, or None. A file named by `IRONCLAD_CONFIG` must exist."""
+    named = environ.get("IRONCLAD_CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigError(f"IRONCLAD_CONFIG names {path}, which is not a file.")
+        return path
+    for path in (
+        Path("ironclad.toml"),
+        platformdirs.user_config_path("ironclad") / "ironclad.toml",
+        Path("/etc/ironclad/ironclad.toml"),
+    ):
+        if path.is_file():
+            return path
+    return None
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat.update(_flatten(value, f"{path}."))
+        else:
+            flat[path] = value
+    return flat
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _env_name(path: str) -> str:
+    return PREFIX + path.replace(".", "__").upper()
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """What the environment sets, as nested data; names that mean nothing are problems."""
+    ours = {
+        k: v
+        for k, v in environ.items()
+        if k.startswith(PREFIX) and k not in _LOADER_VARIABLES and not k.startswith(_TEST_PREFIX)
+    }
+    tops = {name.upper(): name for name in Settings.model_fields}
+    known: dict[str, str] = {}
+    for name, value in ours.items():
+        top = name.removeprefix(PREFIX).split("__")[0]
+        if top in tops:
+            known[name] = value
+        else:
+            problems.append(f"{name}: no such setting (environment variable {name})")
+
+    class Source(EnvSettingsSource):
+        def _load_env_vars(self) -> Mapping[str, str | None]:
+            return {k.lower(): v for k, v in known.items()}
+
+    try:
+        return dict(Source(Settings)())
+    except SettingsError as exc:
+        problems.append(f"environment: {exc}")
+        return {}
+
+
+def _from_secrets(folder: Path) -> dict[str, Any]:
+    """One file per secret, named like the environment variable without prefix (`database_url`, `a__b`)."""
+    data: dict[str, Any] = {}
+    for file in sorted(folder.iterdir()):
+        parts = file.name.lower().removeprefix(PREFIX.lower()).split("__")
+        if not file.is_file() or parts[0] not in Settings.model_fields:
+            continue
+        node = data
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+        node[parts[-1]] = file.read_text(encoding="utf-8").strip()
+    return data
+
+
+def _sources(
+    file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any], problems: list[str]
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Each source's data, weakest first, with words for where a value at `{}` came from."""
+    if file is not None:
+        try:
+            yield tomllib.loads(file.read_text(encoding="utf-8")), f"file {file}"
+        except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as exc:
+            problems.append(f"file {file}: {exc}")
+    yield _from_environment(environ, problems), "environment variable {}"
+    secrets = environ.get("IRONCLAD_SECRETS_DIR")
+    if secrets and Path(secrets).is_dir():
+        yield _from_secrets(Path(secrets)), f"secrets folder {secrets}"
+    elif secrets:
+        problems.append(f"IRONCLAD_SECRETS_DIR names {secrets}, which is not a folder")
+    yield overrides, "command line"
+
+
+def load_with_origins(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Read all sources. Raises `ConfigError` that lists every problem with the origin of each value.
+
+    Args:
+        overrides: nested values that win over all sources (command-line options).
+        environ: the environment to read; the process's own by default.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    file = find_file(environ)
+    for data, describe in _sources(file, environ, overrides or {}, problems):
+        for path in _flatten(data):
+            origins[path] = describe.replace("{}", _env_name(path))
+        _merge(merged, data)
+
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as exc:
+        lookup = Loaded(Settings.model_construct(), origins, file)
+        for error in exc.errors(include_url=False, include_input=False):
+            path = ".".join(str(part) for part in error["loc"])
+            problems.append(f"{path}: {error['msg']} ({lookup.origin(path)})")
+    if problems or settings is None:
+        raise ConfigError("".join(f"\n  - {problem}" for problem in problems), problems=len(problems))
+    return Loaded(settings, origins, file)
+
+
+def load(overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read all sources; see `load_with_origins`."""
+    return load_with_origins(overrides, environ).settings

@@ -1,0 +1,92 @@
+"""structlog set-up: JSON lines with the job's identity bound, a human format on a terminal, secrets masked."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from pathlib import Path
+
+_SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|authorization", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\w+://[^/\s:@]+):[^@\s/]+@")
+_NOT_SECRET = {"lease_token"}
+
+
+def _mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if _SECRET_KEY.search(key) and key not in _NOT_SECRET:
+            event[key] = "***"
+        elif isinstance(value, str) and "://" in value:
+            event[key] = _URL_PASSWORD.sub(r"\1:***@", value)
+    return event
+
+
+def configure(*, service: str, level: str = "INFO", human: bool | None = None, stream: TextIO | None = None) -> None:
+    """Set up structlog and the standard library's logging for one process; call once, at start.
+
+    Args:
+        service: what the `service` key says in every line.
+        level: lowest level that is written.
+        human: coloured lines instead of JSON; None decides by whether the stream is a terminal.
+        stream: where lines go; standard error by default (standard output belongs to data).
+    """
+    out = stream or sys.stderr
+    human = out.isatty() if human is None else human
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        structlog.processors.StackInfoRenderer(),
+        _mask,
+    ]
+    renderer: list[structlog.typing.Processor]
+    if human:
+        renderer = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    else:
+        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(level=logging.WARNING, stream=out, force=True)
+
+
+def get(**bound: Any) -> structlog.stdlib.BoundLogger:
+    """A logger with more keys bound."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(**bound)
+    return logger
+
+
+class JobLog:
+    """One job's log file: every line of this context, also written to `path` (JSON lines, appended, best effort).
+
+    A log that cannot be written never stops the work: the first failure is logged, the rest is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failed = False
+        self._render = structlog.processors.JSONRenderer()
+
+    def write(self, **event: Any) -> None:
+        """Append one event."""
+        if self._failed:
+            return
+        stamped = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")(None, "", dict(event))
+        line = self._render(None, "", _mask(None, "", stamped))
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(f"{line if isinstance(line, str) else line.decode()}\n")
+        except OSError as exc:
+            self._failed = True
+            get().warning("job_log_unwritable", path=str(self._path), error=str(exc))
