@@ -1,0 +1,204 @@
+"""The parent's side: start the child, watch it, translate how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from ironclad.errors import (
+    CATALOGUE,
+    CorruptAudio,
+    DecodeLimit,
+    DiskFull,
+    InputError,
+    IroncladError,
+    OutOfMemory,
+    StorageError,
+    Unexpected,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ironclad.sandbox.limits import SandboxLimits
+
+_POLL_SECONDS = 0.1
+_READ = 1 << 16
+_STDERR_TAIL = 2000
+_EXIT_SECONDS = 5.0
+_MAY_REPORT = (InputError, DecodeLimit, OutOfMemory, DiskFull, StorageError)
+# What the interpreter itself needs to start (libraries outside the loader's path; coverage measured in children).
+_KEPT = ("LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+_FIXED = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    # A thread pool per library would break RLIMIT_NPROC and multiply the address space.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """What the child may say, and what it has said so far."""
+
+    limits: SandboxLimits
+    progress: Callable[[float], None] | None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    pending: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+
+    def heard(self, data: bytes) -> None:
+        """Interpret the complete lines among the bytes received on stdout."""
+        while (end := data.find(b"\n")) >= 0:
+            self._understood(bytes(self.pending + data[:end]))
+            self.pending.clear()
+            data = data[end + 1 :]
+        self.pending += data
+        if len(self.pending) > self.limits.reply_bytes:
+            raise Unexpected(f"the reply is longer than {self.limits.reply_bytes} bytes")
+
+    def _understood(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError as exc:
+            raise Unexpected("the child did not answer in JSON") from exc
+        match message:
+            case {"progress": float() | int() as fraction}:
+                if self.progress is not None:
+                    self.progress(float(fraction))
+            case {"result": dict() as result}:
+                self.result = result
+            case {"error": {"code": str(), "detail": str(), "context": dict()} as error}:
+                self.error = error
+            case _:
+                raise Unexpected("the child answered outside the protocol")
+
+    def complained(self, data: bytes) -> None:
+        """Keep the end of what it wrote to stderr."""
+        self.stderr = (self.stderr + data)[-_STDERR_TAIL:]
+
+
+def run(
+    target: str,
+    request: dict[str, Any],
+    limits: SandboxLimits,
+    *,
+    progress: Callable[[float], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Call `target` ("package.module:function") with `request` in a limited child process and return its result.
+
+    The function is called as `function(request, report)`, where `report(fraction)` reaches `progress`; request and
+    result must be JSON data. `check` is called about ten times a second; what it raises (`Cancelled`, `LeaseLost`, …)
+    kills the child's whole process group and goes through.
+
+    Raises the `InputError`, `DecodeLimit`, `DiskFull` or `StorageError` that the function raised; `DecodeLimit` when
+    the child ran into a limit; `OutOfMemory` when something else (the kernel, most likely) killed it; `CorruptAudio`
+    when it crashed; `Unexpected` for anything else.
+    """
+    order = {"target": target, "request": request, "limits": asdict(limits), "parent": os.getpid()}
+    environment = _FIXED | {name: os.environ[name] for name in _KEPT if name in os.environ}
+    deadline = time.monotonic() + limits.wall_seconds
+    talk = _Conversation(limits, progress)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "ironclad.sandbox.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=environment,
+        cwd="/",
+    )
+    try:
+        _hand_over(process, order)
+        _converse(process, talk, deadline, check)
+        _await_exit(process)
+    finally:
+        # Before the leader is reaped its process group cannot have been given to strangers.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+    return _judge(process.returncode, talk)
+
+
+def _hand_over(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None:
+    stdin = _pipe(process.stdin)
+    with suppress(BrokenPipeError):  # it died at once: its exit says why
+        stdin.write(json.dumps(order).encode() + b"\n")
+        stdin.close()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise Unexpected("a pipe to the child is missing")
+    return stream
+
+
+def _converse(
+    process: subprocess.Popen[bytes], talk: _Conversation, deadline: float, check: Callable[[], None] | None
+) -> None:
+    """Read both pipes until the child has closed them."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(_pipe(process.stdout), selectors.EVENT_READ, talk.heard)
+        selector.register(_pipe(process.stderr), selectors.EVENT_READ, talk.complained)
+        while selector.get_map():
+            if check is not None:
+                check()
+            if time.monotonic() > deadline:
+                raise DecodeLimit(f"{talk.limits.wall_seconds:g} s on the clock")
+            for key, _ in selector.select(_POLL_SECONDS):
+                if data := os.read(key.fd, _READ):
+                    key.data(data)
+                else:
+                    selector.unregister(key.fileobj)
+
+
+def _await_exit(process: subprocess.Popen[bytes]) -> None:
+    """Wait (bounded) until the child has ended, without reaping it."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            raise DecodeLimit("it closed its pipes and did not end")
+        time.sleep(0.002)
+
+
+def _judge(returncode: int, talk: _Conversation) -> dict[str, Any]:
+    """The result, or the error that the child's end stands for."""
+    if returncode == 0 and talk.error is not None:
+        raise _reported(talk.error)
+    if returncode == 0 and talk.result is not None:
+        return talk.result
+    if returncode == -signal.SIGXCPU:
+        raise DecodeLimit(f"{talk.limits.cpu_seconds} s of processor time")
+    if returncode == -signal.SIGKILL:
+        raise OutOfMemory("the decoder was killed, most likely by the kernel for want of memory")
+    tail = talk.stderr.decode("utf-8", "replace")
+    if b"MemoryError" in talk.stderr:
+        raise DecodeLimit(f"{talk.limits.memory_bytes} bytes of memory")
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        raise CorruptAudio(f"the decoder crashed with {name}", signal=name)
+    raise Unexpected(f"the child ended with status {returncode}: {tail}")
+
+
+def _reported(error: dict[str, Any]) -> IroncladError:
+    """The child's error; one that a child has no business to report becomes `Unexpected`."""
+    entry = CATALOGUE.get(error["code"])
+    if entry is None or not issubclass(entry, _MAY_REPORT):
+        return Unexpected(f"{error['code']}: {error['detail']}", **error["context"])
+    return entry(error["detail"], **error["context"])
