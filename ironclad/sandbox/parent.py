@@ -152,7 +152,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 def _converse(
     process: subprocess.Popen[bytes], talk: _Conversation, deadline: float, check: Callable[[], None] | None
 ) -> None:
-    """Read both pipes until the child has closed them."""
+    """Read both pipes until the child has closed them, or has ended and left them to a process of its own."""
     with selectors.DefaultSelector() as selector:
         selector.register(_pipe(process.stdout), selectors.EVENT_READ, talk.heard)
         selector.register(_pipe(process.stderr), selectors.EVENT_READ, talk.complained)
@@ -161,17 +161,25 @@ def _converse(
                 check()
             if time.monotonic() > deadline:
                 raise DecodeLimit(f"{talk.limits.wall_seconds:g} s on the clock")
-            for key, _ in selector.select(_POLL_SECONDS):
+            ready = selector.select(_POLL_SECONDS)
+            if not ready and _ended(process):
+                return
+            for key, _ in ready:
                 if data := os.read(key.fd, _READ):
                     key.data(data)
                 else:
                     selector.unregister(key.fileobj)
 
 
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the child has ended, without reaping it: its process group must stay its own until it was killed."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
 def _await_exit(process: subprocess.Popen[bytes]) -> None:
-    """Wait (bounded) until the child has ended, without reaping it."""
+    """Wait (bounded) until the child has ended."""
     deadline = time.monotonic() + _EXIT_SECONDS
-    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+    while not _ended(process):
         if time.monotonic() > deadline:
             raise DecodeLimit("it closed its pipes and did not end")
         time.sleep(0.002)
