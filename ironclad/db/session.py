@@ -1,0 +1,88 @@
+"""Connections and sessions; the library's errors become the catalogue's."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import exc as sa_exc
+from sqlmodel import Session
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from ironclad.db.embedded import EmbeddedServer
+from ironclad.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TypeVar
+
+    from ironclad.config import Settings
+
+    T = TypeVar("T")
+
+
+def _sqlalchemy_url(url: str) -> sa.URL:
+    """Accept the usual spellings (`postgres://`, `postgresql://`) and put our driver in."""
+    parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+class Database:
+    """One PostgreSQL database, with a small connection pool.
+
+    Args:
+        url: any PostgreSQL URL.
+        server: the embedded server to release on `close`, if this process holds it.
+        clock_offset: added to the database's clock (`ironclad_now()`), for tests that step time.
+    """
+
+    def __init__(self, url: str, server: EmbeddedServer | None = None, *, clock_offset: str = "") -> None:
+        self.url = _sqlalchemy_url(url)
+        self.server = server
+        options = f"-c ironclad.clock_offset={clock_offset.replace(' ', chr(92) + ' ')}" if clock_offset else ""
+        arguments: dict[str, object] = {"connect_timeout": 10, "application_name": "ironclad"}
+        if options:
+            arguments["options"] = options
+        self.engine = sa.create_engine(
+            self.url, pool_size=3, max_overflow=7, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments
+        )
+
+    @classmethod
+    def open(cls, settings: Settings) -> Database:
+        """The database of the settings; starts the embedded server where no URL is set."""
+        if settings.database_url is not None:
+            return cls(settings.database_url.get_secret_value())
+        server = EmbeddedServer(settings.layout.postgres)
+        server.start()
+        return cls(server.url(), server)
+
+    @property
+    def dsn(self) -> str:
+        """Connection string, for psycopg itself (LISTEN)."""
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session that commits at the end and rolls back on any error. Raises `DatabaseUnavailable`."""
+        try:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except (sa_exc.OperationalError, sa_exc.InterfaceError) as exc:
+            raise DatabaseUnavailable(str(exc.orig or exc).strip().splitlines()[0]) from exc
+
+    def patiently(self, call: Callable[[], T], *, seconds: float) -> T:
+        """Call until the database answers, at most `seconds` long; then `DatabaseUnavailable`."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(DatabaseUnavailable),
+            stop=stop_after_delay(seconds),
+            wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            reraise=True,
+        )
+        return retrying(call)
+
+    def close(self) -> None:
+        """Close all connections and let go of the embedded server."""
+        self.engine.dispose()
+        if self.server is not None:
+            self.server.release()
