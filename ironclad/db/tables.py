@@ -89,6 +89,8 @@ class Job(SQLModel, table=True):
 
     error_code: str | None = None
     error: dict[str, Any] | None = _json(None)
+    filed: bool = Field(default=False, sa_column_kwargs={"server_default": sa.false()})
+    """Whether the original of a failed job has been moved to error/."""
 
     created_at: datetime | None = _time(nullable=False, default=True)
     queued_at: datetime | None = _time()
@@ -110,6 +112,10 @@ class Job(SQLModel, table=True):
         sa.Index("job_due", "not_before", postgresql_where=sa.text("state = 'waiting_retry'")),
         sa.Index("job_state_created", "state", "created_at"),
         sa.Index("job_user_created", "user_id", "created_at"),
+        sa.Index("job_user_queue", "pool", "user_id", "fair_key", postgresql_where=sa.text("state = 'queued'")),
+        sa.Index(
+            "job_unfiled", "job_uuid", postgresql_where=sa.text("state IN ('failed', 'quarantined') AND NOT filed")
+        ),
         sa.Index("job_content", "content_hash"),
         sa.Index("job_created", "created_at"),
         # The same file of a root is claimed once; in move mode the name is free again after the claim.

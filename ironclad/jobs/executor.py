@@ -52,6 +52,10 @@ class Executor(Protocol):
         """Ask for the run to end; one that has ended already is fine."""
         ...
 
+    def abandon(self, run_id: str, reason: str) -> None:
+        """Force a final state on a run whose process is known to be gone; one that has ended already is fine."""
+        ...
+
     def set_paused(self, pool: str, *, paused: bool) -> None:
         """Pause or resume the work pool."""
         ...

@@ -122,6 +122,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.Float(), server_default="0", nullable=False),
         sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("error", JSONB(), nullable=True),
+        sa.Column("filed", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("ironclad_now()"), nullable=False),
         sa.Column("queued_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
@@ -131,6 +132,12 @@ def upgrade() -> None:
         sa.CheckConstraint("state <> 'waiting_retry' OR not_before IS NOT NULL", name="job_retry_has_time"),
         sa.CheckConstraint("progress BETWEEN 0 AND 1", name="job_progress_range"),
         sa.PrimaryKeyConstraint("job_uuid"),
+    )
+    op.create_index(
+        "job_user_queue", "job", ["pool", "user_id", "fair_key"], postgresql_where=sa.text("state = 'queued'")
+    )
+    op.create_index(
+        "job_unfiled", "job", ["job_uuid"], postgresql_where=sa.text("state IN ('failed', 'quarantined') AND NOT filed")
     )
     op.create_index("job_content", "job", ["content_hash"], unique=False)
     op.create_index("job_created", "job", ["created_at"], unique=False)

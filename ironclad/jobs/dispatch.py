@@ -1,0 +1,254 @@
+"""The dispatcher: hands queued jobs to the executor just in time, and reaps. One leader by advisory lock."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg
+import sqlalchemy as sa
+
+from ironclad import log
+from ironclad.errors import DatabaseUnavailable, PrefectUnavailable
+from ironclad.jobs import control, lease, pipeline, reap
+from ironclad.jobs.executor import FlowRequest, RunState
+from ironclad.jobs.feed import EVENT, Feed
+from ironclad.jobs.transition import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from uuid import UUID
+
+    from sqlmodel import Session
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.jobs.executor import Executor
+
+_LEADER = 0x1C0_0002
+_MIN_TICK = 0.05
+_EXECUTOR_PAUSE = 2.0
+_BATCH = 50
+# Events after which there may be something to dispatch; everything else only waits for the next look.
+_WAKES = frozenset({
+    "queued", "released", "retried", "replayed", "control", "undispatched", "succeeded", "failed", "cancelled",
+    "skipped", "quarantined", "waiting_retry",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A job marked as dispatched."""
+
+    job_uuid: UUID
+    request: FlowRequest
+
+
+def pick(session: Session, pool: str, limit: int) -> list[Picked]:
+    """Mark the first `limit` jobs of a pool's queue as dispatched: by priority, then fair among users."""
+    rows = session.execute(
+        sa.text(
+            "UPDATE job SET dispatched_at = ironclad_now(), dispatch_seq = dispatch_seq + 1, run_id = NULL "
+            "WHERE job_uuid IN (SELECT job_uuid FROM job WHERE state = 'queued' AND NOT held "
+            "AND dispatched_at IS NULL AND pool = :pool ORDER BY priority DESC, fair_key, job_uuid "
+            "LIMIT :limit FOR UPDATE SKIP LOCKED) "
+            "RETURNING job_uuid, attempt, stage, pool, dispatch_seq, title, artist, user_id, trace_id, "
+            "priority, fair_key"
+        ),
+        {"pool": pool, "limit": limit},
+    ).all()
+    picked = []
+    for row in sorted(rows, key=lambda row: (-row.priority, row.fair_key, row.job_uuid)):
+        name = " - ".join(part for part in (row.artist, row.title) if part) or str(row.job_uuid)
+        request = FlowRequest(
+            job_uuid=row.job_uuid, attempt=row.attempt + 1, stage=row.stage, pool=row.pool, name=name[:200],
+            key=f"{row.job_uuid}:{row.attempt + 1}:{row.stage}:{row.dispatch_seq}",
+            tags=(f"job:{row.job_uuid}", f"user:{row.user_id}", f"trace:{row.trace_id}"),
+        )  # fmt: skip
+        picked.append(Picked(row.job_uuid, request))
+        record(
+            session, row.job_uuid, "dispatched", actor="dispatch", attempt=row.attempt, stage=row.stage, pool=row.pool
+        )
+    return picked
+
+
+def in_flight(session: Session, pool: str) -> int:
+    """Jobs of a pool that the executor has: dispatched or running."""
+    return int(
+        session.scalar(
+            sa.text(
+                "SELECT (SELECT count(*) FROM job "
+                "        WHERE state = 'queued' AND dispatched_at IS NOT NULL AND pool = :pool)"
+                " + (SELECT count(*) FROM job WHERE state = 'running' AND pool = :pool)"
+            ),
+            {"pool": pool},
+        )
+        or 0
+    )
+
+
+class Dispatcher:
+    """The loop. Several may run; one at a time leads.
+
+    Args:
+        database: the queue.
+        settings: pools, factors, leases.
+        executor: what runs flows.
+        housekeeping: called once a tick by the leader (disk floor, filing of failed jobs …).
+    """
+
+    def __init__(
+        self, database: Database, settings: Settings, executor: Executor,
+        housekeeping: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._settings = settings
+        self._executor = executor
+        self._housekeeping = housekeeping
+        self._log = log.get(component="dispatch")
+        self._prepared = False
+        self._paused: dict[str, bool] = {}
+        self._executor_back_at = 0.0
+
+    def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
+        """Lead when nobody else does, until `stopping` is set. `ready` is called when it leads or stands by."""
+        while not stopping.is_set():
+            try:
+                with self._leadership(stopping, ready) as leads:
+                    if leads:
+                        self._log.info("leading")
+                        self._lead(stopping, ready)
+            except (DatabaseUnavailable, psycopg.OperationalError) as exc:
+                self._log.warning("database_unavailable", error=str(exc))
+                stopping.wait(1.0)
+
+    @contextlib.contextmanager
+    def _leadership(self, stopping: threading.Event, ready: Callable[[], None]) -> Iterator[bool]:
+        with psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10) as connection:
+            while not stopping.is_set():
+                row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER,)).fetchone()
+                if row is not None and row[0]:
+                    self._guard = connection
+                    yield True
+                    return
+                ready()
+                stopping.wait(self._settings.dispatch.tick_seconds / 2)
+        yield False
+
+    def _lead(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
+        with self._database.session() as session:
+            control.declare_pools(session, {name: pool.slots for name, pool in self._settings.pools.items()})
+            for job_uuid in reap.unrecorded(session):
+                lease.undispatch(session, job_uuid, reason="the dispatcher stopped before the flow run was made")
+        feed = Feed(self._database.dsn, (EVENT,))
+        wake, done = threading.Event(), threading.Event()
+
+        def listen() -> None:
+            for notice in feed.listen(done, tick_seconds=1.0):
+                woken = notice is not None and (notice.channel != EVENT or notice.data.get("kind") in _WAKES)
+                if woken or stopping.is_set():
+                    wake.set()
+
+        listener = threading.Thread(target=listen, name="dispatch-feed", daemon=True)
+        listener.start()
+        try:
+            while not stopping.is_set():
+                wake.clear()
+                self._guard.execute("SELECT 1")  # the leader's lock lives as long as this connection
+                pause = self.tick()
+                ready()
+                wake.wait(pause)
+        finally:
+            done.set()
+            listener.join(timeout=5)
+
+    def tick(self) -> float:
+        """Reap, look after what is in flight, dispatch. Returns the seconds until the next look."""
+        self._housekeeping()
+        result = reap.Reaped()
+        with self._database.session() as session:
+            reap.expired(session, self._settings.jobs, result)
+            reap.due(session, result)
+        for job_uuid in result.lost:
+            self._log.warning("lease_expired", job_uuid=str(job_uuid))
+        try:
+            if time.monotonic() >= self._executor_back_at:
+                self._prepare()
+                for run_id in result.runs:
+                    self._executor.abandon(run_id, "its lease ran out")
+                self._look_after()
+                self._dispatch()
+        except PrefectUnavailable as exc:
+            self._log.warning("executor_unavailable", error=str(exc))
+            self._executor_back_at = time.monotonic() + _EXECUTOR_PAUSE
+            self._prepared = False
+        return self._pause()
+
+    def _pause(self) -> float:
+        with self._database.session() as session:
+            coming = reap.seconds_to_next(session)
+        pause = self._settings.dispatch.tick_seconds if coming is None else coming
+        if time.monotonic() < self._executor_back_at:
+            pause = min(pause, self._executor_back_at - time.monotonic())
+        return min(max(pause, _MIN_TICK), self._settings.dispatch.tick_seconds)
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            self._executor.prepare({name: pool.slots for name, pool in self._settings.pools.items()})
+            self._paused.clear()
+            self._prepared = True
+
+    def _look_after(self) -> None:
+        """Flow runs that ended or vanished before a worker claimed their job are made anew."""
+        with self._database.session() as session:
+            waiting = reap.unstarted(session, self._settings.dispatch.unclaimed_seconds)
+        for job_uuid, run_id in waiting:
+            state = RunState.UNKNOWN if run_id is None else self._executor.state(run_id)
+            if state is RunState.WAITING:
+                continue
+            if run_id is not None and state is RunState.RUNNING:
+                self._executor.abandon(run_id, "it runs without having claimed its job")
+            with self._database.session() as session:
+                lease.undispatch(session, job_uuid, reason=f"its flow run was {state} and had not claimed it")
+
+    def _dispatch(self) -> None:
+        for pool, declared in self._settings.pools.items():
+            with self._database.session() as session:
+                paused = control.pause_reason(session, pool)
+                room = math.ceil(declared.slots * self._settings.dispatch.in_flight_factor) - in_flight(session, pool)
+            if self._paused.get(pool) != (paused is not None):
+                self._executor.set_paused(pool, paused=paused is not None)
+                self._paused[pool] = paused is not None
+            if paused is None and room > 0:
+                self._submit(pool, min(room, _BATCH))
+
+    def _submit(self, pool: str, limit: int) -> None:
+        with self._database.session() as session:
+            picked = pick(session, pool, limit)
+        for index, job in enumerate(picked):
+            try:
+                run_id = self._executor.submit(job.request)
+            except PrefectUnavailable:
+                with self._database.session() as session:
+                    for left in picked[index:]:
+                        lease.undispatch(session, left.job_uuid, reason="Prefect does not answer")
+                raise
+            with self._database.session() as session:
+                session.execute(
+                    sa.text("UPDATE job SET run_id = :run WHERE job_uuid = :job AND dispatched_at IS NOT NULL"),
+                    {"run": run_id, "job": job.job_uuid},
+                )
+
+    @property
+    def pools(self) -> frozenset[str]:
+        """The pools this dispatcher feeds."""
+        return frozenset(self._settings.pools)
+
+
+def default_pool(settings: Settings, engine_pool: str) -> str:
+    """The pool of a new job's first stage."""
+    return pipeline.pool_of(pipeline.FIRST, engine_pool, frozenset(settings.pools))

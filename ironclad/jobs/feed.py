@@ -1,0 +1,70 @@
+"""LISTEN: what happens in the database, as it happens; reconnects by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+EVENT = "ironclad_event"
+PROGRESS = "ironclad_progress"
+_RECONNECT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One notification; `channel` is `connected` after every (re)connection: read the state anew then."""
+
+    channel: str
+    data: dict[str, Any]
+
+
+class Feed:
+    """Notifications of one database.
+
+    Args:
+        dsn: connection string for psycopg.
+        channels: what to listen to.
+    """
+
+    def __init__(self, dsn: str, channels: tuple[str, ...] = (EVENT,)) -> None:
+        self._dsn = dsn
+        self._channels = channels
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=10, application_name="ironclad-feed")
+        for channel in self._channels:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        return connection
+
+    def listen(self, stopping: threading.Event, *, tick_seconds: float) -> Iterator[Notice | None]:
+        """Yield notices until `stopping` is set, and None whenever nothing came for `tick_seconds`.
+
+        A lost connection is made again; a `connected` notice follows, because notices were missed meanwhile.
+        """
+        while not stopping.is_set():
+            try:
+                with self._connect() as connection:
+                    yield Notice("connected", {})
+                    yield from self._drain(connection, stopping, tick_seconds)
+            except psycopg.OperationalError:
+                yield None
+                stopping.wait(_RECONNECT_SECONDS)
+
+    def _drain(
+        self, connection: psycopg.Connection[Any], stopping: threading.Event, tick_seconds: float
+    ) -> Iterator[Notice | None]:
+        while not stopping.is_set():
+            quiet = True
+            for notify in connection.notifies(timeout=tick_seconds, stop_after=1):
+                quiet = False
+                yield Notice(notify.channel, json.loads(notify.payload))
+            if quiet:
+                yield None

@@ -1,0 +1,109 @@
+"""The reaper: what only the database can see is found and put right from the database alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from ironclad.errors import Cancelled, WorkerLost
+from ironclad.jobs import lease, retry
+from ironclad.jobs.states import JobState
+from ironclad.jobs.transition import load, move
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlmodel import Session
+
+    from ironclad.config import JobSettings
+
+_BATCH = 200
+
+
+@dataclass(slots=True)
+class Reaped:
+    """What one pass did."""
+
+    lost: list[UUID] = field(default_factory=list)
+    """Jobs whose lease had run out."""
+    runs: list[str] = field(default_factory=list)
+    """Flow runs of those jobs, whose process is gone."""
+    due: int = 0
+    """Jobs whose retry came due."""
+
+
+def expired(session: Session, settings: JobSettings, result: Reaped) -> None:
+    """End the attempts whose lease has run out; their jobs are tried again or fail, as the retry rules say."""
+    rows = session.execute(
+        sa.text(
+            "SELECT job_uuid FROM job WHERE state = 'running' AND lease_expires_at <= ironclad_now() "
+            "ORDER BY lease_expires_at LIMIT :batch FOR UPDATE SKIP LOCKED"
+        ),
+        {"batch": _BATCH},
+    ).all()
+    for row in rows:
+        job = load(session, row.job_uuid)
+        if job.run_id:
+            result.runs.append(job.run_id)
+        if job.cancel_requested:
+            lease.end_attempt(session, job, JobState.CANCELLED, actor="reaper", error=Cancelled())
+        else:
+            error = WorkerLost(f"{job.worker} at stage {job.stage}, attempt {job.attempt}.")
+            verdict = retry.decide(error, failures=job.failures, settings=settings)
+            lease.end_attempt(
+                session, job, verdict.state, actor="reaper", error=error,
+                delay_seconds=verdict.delay_seconds, failures=verdict.failures,
+            )  # fmt: skip
+        result.lost.append(job.job_uuid)
+
+
+def due(session: Session, result: Reaped) -> None:
+    """Queue the jobs whose retry is due. They keep their place in the fair order."""
+    rows = session.execute(
+        sa.text(
+            "SELECT job_uuid FROM job WHERE state = 'waiting_retry' AND not_before <= ironclad_now() AND NOT held "
+            "ORDER BY not_before LIMIT :batch FOR UPDATE SKIP LOCKED"
+        ),
+        {"batch": _BATCH},
+    ).all()
+    for row in rows:
+        move(
+            session, load(session, row.job_uuid), JobState.QUEUED, actor="reaper",
+            sets={"not_before": None, "run_id": None, "queued_at": sa.func.ironclad_now()},
+        )  # fmt: skip
+        result.due += 1
+
+
+def seconds_to_next(session: Session) -> float | None:
+    """Seconds until the next lease runs out or retry comes due; None if there is neither."""
+    value = session.scalar(
+        sa.text(
+            "SELECT extract(epoch FROM min(at) - ironclad_now()) FROM ("
+            "(SELECT min(lease_expires_at) AS at FROM job WHERE state = 'running') UNION ALL "
+            "(SELECT min(not_before) FROM job WHERE state = 'waiting_retry' AND NOT held)) AS next"
+        )
+    )
+    return None if value is None else max(0.0, float(value))
+
+
+def unstarted(session: Session, seconds: float) -> list[tuple[UUID, str | None]]:
+    """Queued jobs that were dispatched longer than `seconds` ago and that no worker has claimed, with their runs."""
+    rows = session.execute(
+        sa.text(
+            "SELECT job_uuid, run_id FROM job WHERE state = 'queued' AND dispatched_at IS NOT NULL "
+            "AND dispatched_at < ironclad_now() - make_interval(secs => :seconds) ORDER BY dispatched_at LIMIT :batch"
+        ),
+        {"seconds": seconds, "batch": _BATCH},
+    ).all()
+    return [(row.job_uuid, row.run_id) for row in rows]
+
+
+def unrecorded(session: Session) -> list[UUID]:
+    """Dispatched jobs without a flow run: the dispatcher died between marking and creating it."""
+    return list(
+        session.scalars(
+            sa.text("SELECT job_uuid FROM job WHERE state = 'queued' AND dispatched_at IS NOT NULL AND run_id IS NULL")
+        )
+    )

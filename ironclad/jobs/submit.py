@@ -1,0 +1,190 @@
+"""New jobs: from a file that was found or submitted to a row in the queue."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from ironclad.db.tables import SCHEMA_VERSION, Job
+from ironclad.errors import AlreadyRunning, DuplicateContent, IroncladError
+from ironclad.jobs import pipeline
+from ironclad.jobs.ids import trace_id, uuid7
+from ironclad.jobs.states import JobState
+from ironclad.jobs.transition import load, move, record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from sqlmodel import Session
+
+    from ironclad.config import Settings
+
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NAME_LIMIT = 300
+
+
+class AlreadyReceived(AlreadyRunning):
+    """The same file is a job already."""
+
+    code = "E_ALREADY_RECEIVED"
+    hint = "Nothing to do; see `ironclad why FILE`."
+
+    def __init__(self, detail: str, job_uuid: UUID) -> None:
+        super().__init__(detail, job_uuid=job_uuid)
+        self.job_uuid = job_uuid
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A file that shall become a job. None means: as the settings say.
+
+    `relative_path` is the path below the user's folder: it names the album when tags do not.
+    """
+
+    user_id: str
+    source: Path
+    relative_path: str
+    stat: os.stat_result
+    watch_root: str | None = None
+    ingest_mode: str = "move"
+    priority: int = 0
+    engine: str | None = None
+    engine_pool: str = "cpu"
+    output_format: str | None = None
+    stems: tuple[str, ...] | None = None
+    parameters: dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    pool: str | None = None
+
+
+def display(path: str | Path) -> str:
+    """A path as text that every terminal and database takes: undecodable bytes and controls are escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def source_key(stat: os.stat_result) -> str:
+    """What makes a file the same file: device, inode, size and mtime."""
+    return f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def archive_name(source: Path) -> str:
+    """A short, safe name for the original in its archive folder; the suffix is kept."""
+    suffix = _SUFFIX.search(os.fsencode(source.name).decode("ascii", "replace"))
+    return f"original{suffix[0].lower() if suffix else ''}"
+
+
+def receive(session: Session, new: NewJob, settings: Settings) -> Job:
+    """Insert the job in state `received`, before its file is touched.
+
+    Raises:
+        AlreadyReceived: the same file (device, inode, size, mtime) is being claimed, or was claimed in copy mode.
+    """
+    key = source_key(new.stat)
+    pools = frozenset(settings.pools)
+    job = Job(
+        job_uuid=uuid7(), user_id=new.user_id, trace_id=trace_id(), schema_version=SCHEMA_VERSION,
+        state=JobState.RECEIVED.value, stage=pipeline.FIRST, engine_pool=new.engine_pool,
+        pool=new.pool or pipeline.pool_of(pipeline.FIRST, new.engine_pool, pools), priority=new.priority,
+        source_path=display(new.source), source_path_raw=os.fsencode(new.source), source_key=key,
+        source_size=new.stat.st_size, source_mtime_ns=new.stat.st_mtime_ns, watch_root=new.watch_root,
+        relative_path=display(new.relative_path), ingest_mode=new.ingest_mode, archive_name=archive_name(new.source),
+        engine=new.engine or settings.engine.name, output_format=new.output_format or settings.output.format,
+        stems=list(new.stems or settings.output.stems),
+        parameters=dict(settings.engine.parameters if new.parameters is None else new.parameters),
+        options=dict(new.options), title=display(new.source.stem)[:_NAME_LIMIT],
+    )  # fmt: skip
+    try:
+        with session.begin_nested():
+            session.add(job)
+            session.flush()
+    except IntegrityError as exc:
+        other = session.scalar(
+            sa.text(
+                "SELECT job_uuid FROM job WHERE source_key = :key AND (state = 'received' OR ingest_mode <> 'move') "
+                "ORDER BY created_at DESC LIMIT 1"
+            ),
+            {"key": key},
+        )
+        if other is None:
+            raise
+        raise AlreadyReceived(f"{job.source_path} is job {other}.", other) from exc
+    record(
+        session, job.job_uuid, "received", actor="ingest", attempt=0, to_state="received",
+        source=job.source_path, size=job.source_size, user=job.user_id,
+    )  # fmt: skip
+    return load(session, job.job_uuid)
+
+
+_FAIR = sa.text(
+    # Start-time fair queueing: a user's next job queues behind his last one, and nobody starts before the queue's head,
+    # so a thousand songs of one user do not stand in the way of one song of another.
+    "SELECT greatest("
+    "  coalesce((SELECT max(fair_key) + 1 FROM job WHERE state = 'queued' AND pool = :pool AND user_id = :user), 0),"
+    "  coalesce((SELECT fair_key FROM job WHERE state = 'queued' AND NOT held AND dispatched_at IS NULL"
+    "            AND pool = :pool ORDER BY priority DESC, fair_key, job_uuid LIMIT 1), 0))"
+)
+
+
+def fair_key(session: Session, pool: str, user_id: str) -> int:
+    """The place of a user's next job in a pool's queue (lower goes first)."""
+    return int(session.scalar(_FAIR, {"pool": pool, "user": user_id}) or 0)
+
+
+def _same_work(session: Session, job: Job, content_hash: str) -> UUID | None:
+    """A job that did or will do exactly this: same bytes, engine, parameters, stems and format."""
+    # Two claims of the same bytes at the same time must see each other.
+    session.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:hash, 0))"), {"hash": content_hash})
+    found: UUID | None = session.scalar(
+        sa.text(
+            "SELECT other.job_uuid FROM job other, job mine WHERE mine.job_uuid = :job AND other.job_uuid <> :job "
+            "AND other.content_hash = :hash AND other.engine = mine.engine AND other.parameters = mine.parameters "
+            "AND other.stems = mine.stems AND other.output_format = mine.output_format "
+            "AND other.state IN ('queued', 'running', 'waiting_retry', 'succeeded') "
+            "AND other.options->>'output_dir' IS NOT DISTINCT FROM mine.options->>'output_dir' "
+            "ORDER BY other.created_at LIMIT 1"
+        ),
+        {"job": job.job_uuid, "hash": content_hash},
+    )
+    return found
+
+
+def claimed(session: Session, job_uuid: UUID, content_hash: str) -> JobState:
+    """The file is in the archive: queue the job, or skip it as a duplicate. Returns the new state."""
+    job = load(session, job_uuid, lock=True)
+    if not job.options.get("force"):
+        other = _same_work(session, job, content_hash)
+        if other is not None:
+            error = DuplicateContent(f"Same bytes as job {other}.", job=other)
+            move(
+                session, job, JobState.SKIPPED, actor="ingest", data={"duplicate_of": other},
+                sets={
+                    "content_hash": content_hash, "error_code": error.code, "error": error.to_dict(),
+                    "finished_at": sa.func.ironclad_now(),
+                },
+            )  # fmt: skip
+            return JobState.SKIPPED
+    move(
+        session, job, JobState.QUEUED, actor="ingest",
+        sets={
+            "content_hash": content_hash, "queued_at": sa.func.ironclad_now(),
+            "fair_key": fair_key(session, job.pool, job.user_id),
+        },
+    )  # fmt: skip
+    return JobState.QUEUED
+
+
+def refuse(session: Session, job_uuid: UUID, error: IroncladError) -> None:
+    """The file could not be claimed: the job is visible as failed."""
+    job = load(session, job_uuid, lock=True)
+    move(
+        session, job, JobState.FAILED, actor="ingest", data={"error": error.to_dict()},
+        sets={"error_code": error.code, "error": error.to_dict(), "finished_at": sa.func.ironclad_now(), "filed": True},
+    )  # fmt: skip
