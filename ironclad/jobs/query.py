@@ -152,8 +152,7 @@ _POOLS = sa.text(
 def overview(session: Session) -> Overview:
     """Counts, pools, switches and services."""
     states: dict[str, int] = {state.value: 0 for state in JobState}
-    for state, count in session.execute(sa.text("SELECT state, count(*) FROM job GROUP BY state")):
-        states[state] = count
+    states |= dict(session.execute(sa.text("SELECT state, count(*) FROM job GROUP BY state")).tuples().all())
     live: dict[str, Any] = {row.pool: row for row in session.execute(_POOLS)}
     pools = []
     for pool in session.exec(select(Pool).order_by(col(Pool.name))).all():
@@ -166,7 +165,7 @@ def overview(session: Session) -> Overview:
                 oldest_waiting_seconds=float(row.oldest) if row and row.oldest is not None else None,
             )
         )  # fmt: skip
-    switches = {name: value for name, value in session.execute(sa.text("SELECT name, value FROM control"))}
+    switches = dict(session.execute(sa.text("SELECT name, value FROM control")).tuples().all())
     held = session.scalar(sa.text("SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')"))
     return Overview(
         states=states, held=int(held or 0), pools=tuple(pools),

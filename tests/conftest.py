@@ -1,0 +1,94 @@
+"""Fixtures of the whole suite: a real PostgreSQL, a fresh migrated database a test, settings on a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ironclad.config import Settings, load
+from ironclad.db import schema
+from ironclad.db.embedded import EmbeddedServer
+from ironclad.db.session import Database
+
+# Throw-away clusters need not survive a power cut.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server for the whole run: the one of IRONCLAD_TEST_DATABASE_URL, else an embedded one of our own."""
+    given = os.environ.get("IRONCLAD_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    server = EmbeddedServer(tmp_path_factory.mktemp("pg") / "postgres", FAST)
+    server.start()
+    yield server.url("postgres")
+    server.release()
+
+
+def _admin(url: str, statement: str) -> None:
+    engine = sa.create_engine(Database(url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+def _with_name(url: str, name: str) -> str:
+    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """A migrated database that each test's database is a copy of."""
+    name = f"template_{secrets.token_hex(4)}"
+    _admin(server_url, f'CREATE DATABASE "{name}"')
+    database = Database(_with_name(server_url, name))
+    schema.upgrade(database)
+    database.close()
+    yield name
+    _admin(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str) -> Iterator[str]:
+    """The URL of a fresh migrated database."""
+    name = f"test_{secrets.token_hex(6)}"
+    _admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield _with_name(server_url, name)
+    _admin(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh migrated database."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, database_url: str) -> dict[str, str]:
+    """The settings of a test's installation, as environment variables (for child processes too)."""
+    return {
+        "IRONCLAD_DATA_DIR": str(tmp_path / "data"),
+        "IRONCLAD_DATABASE_URL": database_url,
+        "IRONCLAD_INGEST__STABILITY_SECONDS": "0.5",
+        "IRONCLAD_SERVICES__BASE_PORT": "0",
+        "IRONCLAD_PREFECT__PORT": "0",
+        "IRONCLAD_POOLS__CPU__SLOTS": "2",
+        "IRONCLAD_DISK__MIN_FREE_BYTES": "1000000",
+    }
+
+
+@pytest.fixture
+def settings(environment: dict[str, str]) -> Settings:
+    """Settings on a temporary data folder (its folders made) and a fresh database."""
+    settings = load(environ=environment)
+    settings.layout.create()
+    return settings
