@@ -169,6 +169,13 @@ class MonoInput(InputError):
     hint = "The centre engine separates by stereo position. Use another engine (Demucs, Spleeter) for mono recordings."
 
 
+class EngineRefused(InputError):
+    """The engine cannot work on this recording."""
+
+    code = "E_ENGINE_REFUSED"
+    hint = "The detail says why; choose another engine for it with replay --from separate."
+
+
 class SourceMissing(InputError):
     """The source file is gone."""
 
@@ -221,6 +228,14 @@ class EngineMissing(IroncladError):
     code = "E_ENGINE_MISSING"
     kind = ErrorKind.CONFIG
     hint = "Run `ironclad doctor` to see which engines are there, or choose another with --engine."
+
+
+class ModelBroken(IroncladError):
+    """The engine could not load its model."""
+
+    code = "E_MODEL"
+    kind = ErrorKind.CONFIG
+    hint = "The detail says why; check the model's files and that they belong to this engine."
 
 
 class PluginBroken(IroncladError):

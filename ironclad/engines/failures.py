@@ -1,0 +1,100 @@
+"""What a host's failure means in Ironclad's catalogue of errors."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ironclad.engines.host.protocol import EXIT_OUT_OF_MEMORY
+from ironclad.errors import (
+    CATALOGUE,
+    DiskFull,
+    EngineDied,
+    EngineFailed,
+    EngineProtocol,
+    EngineRefused,
+    InputError,
+    IroncladError,
+    ModelBroken,
+    OutOfMemory,
+    OutputInvalid,
+    PluginBroken,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from ironclad.engines.host.protocol import Failure
+
+_DEFAULTS: dict[str, type[IroncladError]] = {
+    "oom": OutOfMemory,
+    "model": ModelBroken,
+    "input": EngineRefused,
+    "storage": StorageError,
+    "engine": EngineFailed,
+}
+_NAMED: dict[str, tuple[type[IroncladError], ...]] = {
+    "input": (InputError,),
+    "storage": (DiskFull, StorageError),
+    "engine": (EngineFailed, EngineProtocol, OutputInvalid, PluginBroken),
+}
+"""What a host may name for each kind: it runs foreign code, so it may not claim to have been cancelled, say."""
+
+
+def named(failure: Failure) -> IroncladError:
+    """The catalogue's error for what the host reported."""
+    cls = CATALOGUE.get(failure.code)
+    if cls is None or not issubclass(cls, _NAMED.get(failure.kind, ())):
+        cls = _DEFAULTS[failure.kind]
+    return cls(failure.message)
+
+
+def death(status: int | None, *, kernel_killed: bool) -> IroncladError:
+    """The error for a host that ended by itself with this exit status (-N: signal N; None: it still runs)."""
+    if status is None:
+        return EngineDied("it closed its output and does not exit")
+    if status == EXIT_OUT_OF_MEMORY:
+        return OutOfMemory("the engine host gave up", exit_status=status)
+    if status == -signal.SIGKILL and kernel_killed:
+        return OutOfMemory("the kernel killed the engine host to free memory", exit_status=status)
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return EngineDied(f"by signal {-status} ({signal.Signals(-status).name})", exit_status=status)
+        return EngineDied(f"by signal {-status}", exit_status=status)
+    return EngineDied(f"with exit status {status}", exit_status=status)
+
+
+class OomWatch:
+    """Whether the kernel has killed processes for want of memory since this object was made.
+
+    Reads the machine's counter and that of our control group (version 2), as far as they are there.
+    """
+
+    def __init__(self, vmstat: Path = Path("/proc/vmstat"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
+        self._files = [vmstat, cgroups / _own_cgroup() / "memory.events"]
+        self._before = self._count()
+
+    def grew(self) -> bool:
+        """Whether a counter is higher than at the start."""
+        return self._count() > self._before
+
+    def _count(self) -> int:
+        return sum(_counter(file) for file in self._files)
+
+
+def _own_cgroup() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            if line.startswith("0::/"):
+                return line.removeprefix("0::/")
+    return ""
+
+
+def _counter(file: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in file.read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+    return 0
