@@ -149,14 +149,17 @@ class EmbeddedServer:
         finally:
             os.close(fd)
 
-    def _command(self, program: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-I", "-m", "ironclad.db.pg_launch", str(_binaries() / program), *arguments]
+    @staticmethod
+    def _command(mode: str, program: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-I", "-m", "ironclad.db.pg_launch", mode, str(_binaries() / program), *arguments]
 
     def _create(self) -> None:
         """Make the cluster beside, then rename: a crash leaves no half cluster."""
         beside = self.folder.with_name(f"{self.folder.name}.new")
         durable.remove_tree(beside, reason="an unfinished initdb")
-        command = self._command("initdb", "-D", str(beside), "-U", USER, "--auth=trust", "-E", "UTF8", "--locale=C")
+        command = self._command(
+            "run", "initdb", "-D", str(beside), "-U", USER, "--auth=trust", "-E", "UTF8", "--locale=C"
+        )
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_START_SECONDS)
         if done.returncode != 0:
             raise DatabaseUnavailable(f"initdb failed: {(done.stderr or done.stdout).strip()[-600:]}")
@@ -171,10 +174,12 @@ class EmbeddedServer:
         for name, value in self.options.items():
             arguments += ["-c", f"{name}={value}"]
         with (self.folder / "server.log").open("ab") as log:
-            subprocess.Popen(
-                self._command("postgres", *arguments),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            launched = subprocess.run(
+                self._command("detach", "postgres", *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                check=False, timeout=_START_SECONDS,
             )  # fmt: skip
+        if launched.returncode != 0:
+            raise DatabaseUnavailable(f"the embedded server does not start: {self._log_end()}")
 
     def _wait(self) -> None:
         import psycopg  # noqa: PLC0415 - keeps `import ironclad.db.embedded` light

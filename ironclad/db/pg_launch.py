@@ -1,7 +1,8 @@
 """Start a PostgreSQL program, also as root: PostgreSQL refuses to run with user id 0.
 
-Run as `python -I -m ironclad.db.pg_launch PROGRAM ARGUMENT…`; it replaces itself by the program. As root it first
-enters a user namespace in which root is an ordinary user: files keep their owner, and no account is made.
+Run as `python -I -m ironclad.db.pg_launch run|detach PROGRAM ARGUMENT…`: it replaces itself by the program, or starts
+it as a daemon of its own session and exits. As root it first enters a user namespace in which root is an ordinary
+user: files keep their owner, and no account is made.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def become_ordinary() -> None:
 
 
 def main() -> None:
-    """Replace this process by the program given on the command line."""
+    """Replace this process (or a daemon forked from it) by the program given on the command line."""
+    mode, command = sys.argv[1], sys.argv[2:]
     if os.geteuid() == 0:
         try:
             become_ordinary()
@@ -37,7 +39,11 @@ def main() -> None:
                 f"PostgreSQL does not run as root, and this kernel forbids user namespaces ({exc}). "
                 "Run Ironclad as an ordinary user, or set IRONCLAD_DATABASE_URL."
             )
-    os.execv(sys.argv[1], sys.argv[1:])  # noqa: S606 - no shell, and the caller gives an absolute path of ours
+    if mode == "detach":
+        if os.fork():
+            os._exit(0)  # nobody has to wait for the server: it becomes init's child
+        os.setsid()
+    os.execv(command[0], command)  # noqa: S606 - no shell, and the caller gives an absolute path of ours
 
 
 if __name__ == "__main__":
