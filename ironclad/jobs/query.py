@@ -152,7 +152,8 @@ _POOLS = sa.text(
 def overview(session: Session) -> Overview:
     """Counts, pools, switches and services."""
     states: dict[str, int] = {state.value: 0 for state in JobState}
-    states |= dict(session.execute(sa.text("SELECT state, count(*) FROM job GROUP BY state")).tuples().all())
+    counts = session.execute(sa.text("SELECT state, count(*) AS jobs FROM job GROUP BY state"))
+    states |= {row.state: row.jobs for row in counts}
     live: dict[str, Any] = {row.pool: row for row in session.execute(_POOLS)}
     pools = []
     for pool in session.exec(select(Pool).order_by(col(Pool.name))).all():
@@ -165,7 +166,7 @@ def overview(session: Session) -> Overview:
                 oldest_waiting_seconds=float(row.oldest) if row and row.oldest is not None else None,
             )
         )  # fmt: skip
-    switches = dict(session.execute(sa.text("SELECT name, value FROM control")).tuples().all())
+    switches = {row.name: row.value for row in session.execute(sa.text("SELECT name, value FROM control"))}
     held = session.scalar(sa.text("SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')"))
     return Overview(
         states=states, held=int(held or 0), pools=tuple(pools),
