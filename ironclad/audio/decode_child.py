@@ -1,0 +1,144 @@
+"""Sandbox targets: probe and decode one untrusted file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from blake3 import blake3
+
+from ironclad.audio.info import AudioInfo, AudioLimits
+from ironclad.audio.levels import LevelMeter
+from ironclad.audio.pcm import PcmWriter
+from ironclad.audio.source import Source, check_length, open_source
+from ironclad.errors import CorruptAudio, NoSamples, TruncatedAudio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+_WINDOWS_PER_BLOCK = 64
+_FEW_DAMAGED = 2
+_DAMAGED_SHARE = 0.05
+_PROGRESS_STEP = 0.01
+_TOLERANCE_FRAMES = {"mp3": 2 * 1152, "aac": 2 * 2048, "vorbis": 8192, "opus": 5760}
+"""How much shorter than declared is still whole: encoders disagree about delay and the last block. 0 for lossless."""
+_TOLERANCE_SECONDS = 1.0
+"""Likewise for containers that declare a rough time only."""
+
+
+def probe(request: dict[str, Any], _report: Callable[[float], None]) -> dict[str, Any]:
+    """`{"path", "limits"}` -> `AudioInfo` as JSON data."""
+    with open_source(Path(request["path"]), AudioLimits.from_dict(request["limits"])) as source:
+        return source.info.to_dict()
+
+
+def main(request: dict[str, Any], report: Callable[[float], None]) -> dict[str, Any]:
+    """`{"path", "out", "limits"}` -> `Decoded` as JSON data; the samples go to `out` unless it is None."""
+    limits = AudioLimits.from_dict(request["limits"])
+    with open_source(Path(request["path"]), limits) as source:
+        info = source.info
+        if request["out"] is None:
+            sink = _Sink(info, source, limits, report)
+            sink.take(None)
+        else:
+            with PcmWriter(Path(request["out"]), info.channels, info.sample_rate) as writer:
+                sink = _Sink(info, source, limits, report)
+                sink.take(writer)
+                writer.finish()
+        truncated = _judge(source, sink.frames, limits)
+        levels = sink.meter.result()
+        return {
+            "frames": sink.frames,
+            "channels": info.channels,
+            "sample_rate": info.sample_rate,
+            "blake3": sink.hasher.hexdigest(),
+            "peak": levels.peak,
+            "rms_dbfs": levels.rms_dbfs,
+            "silence_fraction": levels.silence_fraction,
+            "side_to_mid_db": levels.side_to_mid_db,
+            "speech_score": levels.speech_score,
+            "damaged_packets": source.damaged,
+            "truncated": truncated,
+        }
+
+
+class _Sink:
+    """Where decoded samples go: measurements, digest and, if there is one, the writer."""
+
+    def __init__(self, info: AudioInfo, source: Source, limits: AudioLimits, report: Callable[[float], None]) -> None:
+        self.meter = LevelMeter(info.channels, info.sample_rate)
+        self.hasher = blake3()
+        self.frames = 0
+        self._info = info
+        self._source = source
+        self._limits = limits
+        self._report = report
+        self._reported = 0.0
+
+    def take(self, writer: PcmWriter | None) -> None:
+        """Drain the source."""
+        for block in self._blocks():
+            if not np.isfinite(block).all():
+                self._source.damaged += 1
+                np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+            self.meter.add(block)
+            if writer is None:
+                self.hasher.update(block.data.cast("B"))
+            else:
+                writer.write(block)
+            progress = self._source.progress
+            if progress >= self._reported + _PROGRESS_STEP:
+                self._reported = progress
+                self._report(progress)
+        if writer is not None:
+            self.hasher = writer.hasher
+
+    def _blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The source's samples in blocks of a fixed length (the same array each time), the last one shorter."""
+        buffer = np.empty((self.meter.window * _WINDOWS_PER_BLOCK, self._info.channels), np.float32)
+        filled = 0
+        for samples in self._source.samples():
+            self.frames += len(samples)
+            check_length(self.frames, self._info, self._limits)
+            rest = samples
+            while len(rest):
+                count = min(len(rest), len(buffer) - filled)
+                buffer[filled : filled + count] = rest[:count]
+                rest, filled = rest[count:], filled + count
+                if filled == len(buffer):
+                    yield buffer
+                    filled = 0
+        if filled:
+            yield buffer[:filled]
+
+
+def _judge(source: Source, frames: int, limits: AudioLimits) -> bool:
+    """Whether the decoded signal is truncated; raises if it cannot be used."""
+    damaged, packets = source.damaged, source.packets
+    if damaged > max(_FEW_DAMAGED, _DAMAGED_SHARE * packets):
+        raise CorruptAudio(f"{damaged} of {packets} packets are damaged", damaged_packets=damaged)
+    missing = _missing(source, frames)
+    if missing and not limits.allow_truncated:
+        raise TruncatedAudio(missing, frames=frames, declared_frames=source.info.declared_frames)
+    if not frames:
+        raise NoSamples
+    return bool(missing)
+
+
+def _missing(source: Source, frames: int) -> str:
+    """What is missing at the end, in words, or nothing."""
+    info = source.info
+    if info.declared_frames is not None:
+        if frames >= info.declared_frames - _TOLERANCE_FRAMES.get(info.family, 0 if info.lossless else 8192):
+            return ""
+        return source.promise.cut or f"{frames} of {info.declared_frames} samples are there"
+    if source.promise.cut:
+        return source.promise.cut
+    if source.promise.exact and info.duration is not None:
+        seconds = frames / info.sample_rate
+        if seconds < info.duration - _TOLERANCE_SECONDS:
+            return f"{seconds:.1f} of {info.duration:.1f} s are there"
+    return ""
