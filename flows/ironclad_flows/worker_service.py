@@ -1,0 +1,133 @@
+"""The warm worker as one of our services: in this process, ended by an event."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from ironclad.config import load
+from ironclad_flows import environment
+from ironclad_flows.wake import WakeSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ironclad.config import Settings
+    from ironclad_flows.worker import IroncladWorker
+
+
+class WorkerService:
+    """Runs the warm worker of one pool in the calling process.
+
+    Prefect reads its settings when it is imported, so a process runs this once.
+
+    Args:
+        settings: ours; the same reach the flow runs by the environment (`IRONCLAD_*`).
+        pool: the work pool.
+        slots: runs at a time; the pool's own setting by default.
+        name: how Prefect's UI calls the worker; host and pool by default.
+        preload: modules besides Prefect's that the fork server imports; our flow's by default.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: str,
+        *,
+        slots: int | None = None,
+        name: str | None = None,
+        preload: Sequence[str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._slots = slots
+        self._name = name or f"{socket.gethostname()}-{pool}"
+        self._preload = preload
+        self._worker: IroncladWorker | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has its fork server, has reached Prefect, and still asks for runs."""
+        return self._worker is not None and self._worker.polling
+
+    @property
+    def running(self) -> int:
+        """Runs at hand."""
+        return 0 if self._worker is None else self._worker.runs
+
+    def run(self, stopping: threading.Event) -> None:
+        """Serve until `stopping` is set, then drain. Raises `ConfigError` if the preloaded modules do not load."""
+        os.environ.setdefault("IRONCLAD_DATA_DIR", str(self._settings.layout.root))
+        environment.apply(environment.prefect_environment(self._settings))
+        wake_socket = WakeSocket(self._settings.layout.run, self._pool)
+        try:
+            asyncio.run(self._serve(stopping, wake_socket))
+        finally:
+            wake_socket.close()
+
+    async def _serve(self, stopping: threading.Event, wake_socket: WakeSocket) -> None:
+        from ironclad_flows.worker import IroncladWorker  # noqa: PLC0415 - only now: see the class
+
+        pool = self._settings.pools.get(self._pool)
+        worker = IroncladWorker(
+            work_pool_name=self._pool, name=self._name, limit=self._slots or (pool.slots if pool is not None else 1)
+        )
+        worker.drain_seconds = self._settings.prefect.drain_seconds
+        worker.handle_signals = False  # the service's runtime owns them
+        worker.wake_socket = wake_socket
+        if self._preload is not None:
+            worker.preload = tuple(self._preload)
+        self._worker = worker
+
+        def wait() -> None:
+            stopping.wait()
+            worker.request_drain()
+
+        threading.Thread(target=wait, name="stop-worker", daemon=True).start()
+        await worker.start(printer=lambda _message: None)
+
+
+def worker_command(
+    pool: str, *, slots: int | None = None, name: str | None = None, preload: Sequence[str] = ()
+) -> list[str]:
+    """A command line that runs a worker as a process of its own, without health and metrics endpoints."""
+    command = [sys.executable, "-m", "ironclad_flows.worker_service", "--pool", pool]
+    if slots is not None:
+        command += ["--slots", str(slots)]
+    if name is not None:
+        command += ["--name", name]
+    for module in preload:
+        command += ["--preload", module]
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker until SIGTERM or SIGINT; a second one ends it at once."""
+    parser = argparse.ArgumentParser(prog="ironclad_flows.worker_service", description=main.__doc__)
+    parser.add_argument("--pool", required=True)
+    parser.add_argument("--slots", type=int)
+    parser.add_argument("--name")
+    parser.add_argument("--preload", action="append", metavar="MODULE")
+    options = parser.parse_args(arguments)
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    service = WorkerService(load(), options.pool, slots=options.slots, name=options.name, preload=options.preload)
+    service.run(stopping)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

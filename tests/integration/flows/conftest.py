@@ -1,0 +1,220 @@
+"""One Prefect server for all tests here, on a free loopback port and a throw-away home; workers as they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+import psutil
+import pytest
+import sqlalchemy as sa
+
+from ironclad_flows.environment import URL_FILE
+from ironclad_flows.executor import JOB_TEMPLATE, WORKER_TYPE
+from ironclad_flows.server_service import server_command
+from ironclad_flows.wake import wake
+from ironclad_flows.worker_service import worker_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+
+HERE = Path(__file__).parent
+START_SECONDS = 60.0
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+
+
+def until(what: Callable[[], T | None], *, seconds: float = 20.0) -> T:
+    """What `what` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return value
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+@dataclass
+class Prefect:
+    """A running server, and what tests do with it."""
+
+    url: str
+    data_dir: Path
+    environment: dict[str, str]
+    client: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        response = self.client.post(path, json=body)
+        response.raise_for_status()
+        return response.json()
+
+    def start(self, pool: str, flow: str, **parameters: Any) -> str:
+        """Create a run of a sample flow on a pool, wake its worker, and return the run's id."""
+        name = flow.rpartition(".")[2]
+        if self.client.get(f"/work_pools/{pool}").status_code == httpx.codes.NOT_FOUND:
+            self.post("/work_pools/", {"name": pool, "type": WORKER_TYPE, "base_job_template": JOB_TEMPLATE})
+        flow_id = self.post("/flows/", {"name": name})["id"]
+        deployment = self.post(
+            "/deployments/",
+            {"name": f"{name}-{pool}", "flow_id": flow_id, "work_pool_name": pool, "entrypoint": flow},
+        )
+        run = self.post(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
+        wake(self.data_dir / "run", pool)
+        return str(run["id"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return dict(self.client.get(f"/flow_runs/{run_id}").raise_for_status().json())
+
+    def state(self, run_id: str) -> str:
+        return str(self.run(run_id)["state"]["type"])
+
+    def ended(self, run_id: str, *, seconds: float = 20.0) -> dict[str, Any]:
+        """The run's final state."""
+
+        def final() -> dict[str, Any] | None:
+            state = dict(self.run(run_id)["state"])
+            return state if state["type"] in FINAL else None
+
+        return until(final, seconds=seconds)
+
+    def started(self, pids: Path) -> tuple[int, int]:
+        """Process ids of a `sleeper` flow and of the program it started, once it sleeps."""
+        self.until(pids.exists)
+        flow, program = pids.read_text(encoding="ascii").split()
+        return int(flow), int(program)
+
+    until = staticmethod(until)
+    alive = staticmethod(alive)
+
+    def cancel(self, run_id: str) -> None:
+        self.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+
+
+@dataclass
+class Worker:
+    """A worker process."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def fork_server(self) -> psutil.Process:
+        (found,) = [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "ironclad_flows.forkserver" in child.cmdline()
+        ]
+        return found
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def _admin(url: str, statement: str) -> None:
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Prefect]:
+    """A server on PostgreSQL (the embedded one, unless another is given)."""
+    data_dir = tmp_path_factory.mktemp("prefect")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("IRONCLAD_", "PREFECT_"))},
+        "IRONCLAD_DATA_DIR": str(data_dir),
+        "IRONCLAD_DATABASE_URL": server_url,
+        "IRONCLAD_PREFECT__DATABASE": "postgresql",
+        "IRONCLAD_PREFECT__PORT": "0",
+        "IRONCLAD_PREFECT__QUERY_SECONDS": "5",
+        "PYTHONPATH": str(HERE),
+        "PYTHONWARNINGS": "ignore",
+    }
+    with (data_dir / "server.log").open("wb") as log:
+        process = subprocess.Popen(server_command(), env=environment, stdout=log, stderr=log)
+    try:
+        published = data_dir / "run" / URL_FILE
+        until(lambda: published.is_file() or process.poll() is not None, seconds=START_SECONDS)
+        prefect = Prefect(published.read_text(encoding="ascii"), data_dir, environment)
+
+        def healthy() -> bool:
+            assert process.poll() is None, (data_dir / "server.log").read_text(encoding="utf-8")
+            with contextlib.suppress(httpx.HTTPError):
+                return prefect.client.get("/health").status_code == httpx.codes.OK
+            return False
+
+        until(healthy, seconds=START_SECONDS)
+        yield prefect
+        prefect.client.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    name = f"{sa.make_url(server_url).database}_prefect"
+    _admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+class StartWorker:
+    """Starts workers and ends them after the test."""
+
+    def __init__(self, prefect: Prefect, log_dir: Path) -> None:
+        self._prefect = prefect
+        self._log_dir = log_dir
+        self._started: list[Worker] = []
+
+    def __call__(self, pool: str, *, drain_seconds: float = 20.0, preload: str = "sample_flows") -> Worker:
+        path = self._log_dir / f"worker-{pool}-{len(self._started)}.log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
+                worker_command(pool, slots=2, name=f"{pool}-{len(self._started)}", preload=[preload]),
+                env={**self._prefect.environment, "IRONCLAD_PREFECT__DRAIN_SECONDS": f"{drain_seconds}"},
+                stdout=log,
+                stderr=log,
+            )
+        worker = Worker(process, path)
+        self._started.append(worker)
+        return worker
+
+    def close(self) -> None:
+        for worker in self._started:
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.process.wait(10)
+
+
+@pytest.fixture
+def start_worker(prefect: Prefect, tmp_path: Path) -> Iterator[StartWorker]:
+    starter = StartWorker(prefect, tmp_path)
+    yield starter
+    starter.close()
+
+
+@pytest.fixture(scope="module")
+def steady_worker(prefect: Prefect, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker of the pool `steady` that all tests of a module share and none stops."""
+    starter = StartWorker(prefect, tmp_path_factory.mktemp("workers"))
+    worker = starter("steady")
+    yield worker
+    code = worker.stop()
+    starter.close()
+    assert code == 0, worker.log.read_text(encoding="utf-8")
