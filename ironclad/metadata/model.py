@@ -86,7 +86,7 @@ class Picture:
         Raises ValueError when the name leads out of the folder.
         """
         name = str(data["file"])
-        if Path(name).name != name:
+        if not name or Path(name).name != name:
             raise ValueError(f"{name!r} is not the name of a file")
         return cls(
             type=PictureType.of(int(data["type"])),
@@ -231,7 +231,10 @@ class TrackTags:
     def present(self) -> dict[str, Any]:
         """The fields that have a value, by name, without `extra`."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        return {name: value for name, value in values.items() if value not in (None, (), False)}
+        # Not by equality: a track number 0 equals False and is one.
+        return {
+            name: value for name, value in values.items() if value is not None and value is not False and value != ()
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data: present fields only, tuples as lists, synced lyrics as [milliseconds, text]."""

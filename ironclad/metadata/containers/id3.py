@@ -20,7 +20,8 @@ _UNRELIABLE = frozenset({0, 1, 2})
 MILLISECONDS = 2
 LYRICS = 1
 
-_FRAME_KEYS = {entry.id3: entry.key for entry in FIELDS if re.fullmatch(r"[TW][A-Z0-9]{3}", entry.id3)} | {
+# Reversed, so that TRCK means the number: its total, which shares the frame, comes after it in the table.
+_FRAME_KEYS = {entry.id3: entry.key for entry in reversed(FIELDS) if re.fullmatch(r"[TWM][A-Z0-9]{3}", entry.id3)} | {
     "GRP1": "GROUPING"
 }
 _USER_KEYS = {entry.id3.partition(":")[2].upper(): entry.key for entry in FIELDS if entry.id3.startswith("TXXX:")}
@@ -29,9 +30,15 @@ _ROLE_KEYS = {entry.id3.partition(":")[2].lower(): entry.key for entry in FIELDS
 
 def read(tags: id3.ID3Tags, into: Collector) -> None:
     """Hand every frame to the collector."""
-    for frame in tags.values():
+    for frame in sorted(tags.values(), key=_order):
         reader = next((_READERS[kind] for kind in type(frame).__mro__ if kind in _READERS), _read_other)
         reader(frame, into)
+
+
+def _order(frame: Any) -> tuple[bool, int, str]:
+    """Frames with a meaning of their own before user text, which takes what overflowed; our comments "", "2", "3"."""
+    description = frame.desc if frame.FrameID in {"COMM", "USLT", "SYLT"} else ""
+    return frame.FrameID == "TXXX", len(description), description
 
 
 def _add(into: Collector, key: str, values: Iterable[Any], *, legacy: bool) -> None:

@@ -117,7 +117,7 @@ def _write_text(key: str, target: str, values: list[str], tags: id3.ID3Tags) -> 
         tags.add(id3.Frames[target](url=values[0]))
         if values[1:]:
             tags.add(id3.TXXX(encoding=_UTF8, desc=key, text=values[1:]))
-    elif re.fullmatch(r"T[A-Z0-9]{3}", target):
+    elif re.fullmatch(r"[TM][A-Z0-9]{3}", target):
         tags.add(id3.Frames[target](encoding=_UTF8, text=values))
     elif _is_text_frame(key):
         tags.add(id3.Frames[key](encoding=_UTF8, text=values))

@@ -34,21 +34,32 @@ _COVER_MIMES = {images.JPEG: MP4Cover.FORMAT_JPEG, images.PNG: MP4Cover.FORMAT_P
 
 def read(tags: Mapping[str, Any], into: Collector) -> None:
     """Hand every atom to the collector."""
+    exact = {_free_key(atom) for atom in tags if atom.startswith(_FREE)}
     for atom, values in tags.items():
+        if atom in _INTEGERS and _ATOM_KEYS[atom] in exact:
+            continue  # a number rounded for iTunes; the exact one is there too
         if atom.startswith("----"):
             _read_free(atom, values, into)
         elif atom == "covr":
-            for cover in values:
-                into.add_picture(PictureType.FRONT_COVER, "", "", bytes(cover))
+            _read_covers(values, into)
         elif atom in _PAIRS:
-            for pair in values:
-                for key, number in zip(_PAIRS[atom], pair, strict=True):
-                    if number:
-                        into.add(key, str(number))
+            _read_pairs(_PAIRS[atom], values, into)
         elif atom in _STORE:
             into.problem("technical", atom.strip(), "describes the source's own stream or purchase")
         else:
             _read_plain(atom, values, into)
+
+
+def _read_covers(covers: list[Any], into: Collector) -> None:
+    for cover in covers:
+        into.add_picture(PictureType.FRONT_COVER, "", "", bytes(cover))
+
+
+def _read_pairs(keys: tuple[str, str], pairs: list[tuple[int, int]], into: Collector) -> None:
+    for pair in pairs:
+        for key, number in zip(keys, pair, strict=True):
+            if number:  # 0 means absent
+                into.add(key, str(number))
 
 
 def _read_plain(atom: str, values: Any, into: Collector) -> None:
@@ -62,11 +73,15 @@ def _read_plain(atom: str, values: Any, into: Collector) -> None:
             into.problem("not-carried", atom, "a binary atom without a place in other formats")
 
 
-def _read_free(atom: str, values: list[Any], into: Collector) -> None:
+def _free_key(atom: str) -> str:
     _, mean, name = atom.split(":", 2)
-    key = _FREE_KEYS.get(name.upper(), name)
     if mean.lower() not in {"com.apple.itunes", "org.musicbrainz"}:
-        key = f"{mean}:{name}"
+        return f"{mean}:{name}"
+    return _FREE_KEYS.get(name.upper(), name)
+
+
+def _read_free(atom: str, values: list[Any], into: Collector) -> None:
+    key = _free_key(atom)
     for value in values:
         encoding = "utf-16-be" if getattr(value, "dataformat", 1) == AtomDataType.UTF16 else "utf-8"
         try:
