@@ -187,6 +187,28 @@ def publish(temporary: Path, final: Path) -> None:
             raise
 
 
+def replace(temporary: Path, final: Path) -> None:
+    """As `publish`, but an older file of ours under that name is replaced in one step. Raises catalogue errors."""
+    with translated(final):
+        fsync_file(temporary)
+        temporary.replace(final)
+        _note("rename", temporary, final)
+        fsync_dir(final.parent)
+
+
+def copy_to_temporary(source: Path, temporary: Path, expected: str) -> None:
+    """Copy a file of ours under a temporary name; raises `OutputInvalid` unless the bytes have the digest expected."""
+    with translated(temporary):
+        hasher = blake3()
+        with source.open("rb") as reader, temporary.open("xb") as writer:
+            while chunk := reader.read(_CHUNK):
+                hasher.update(chunk)
+                writer.write(chunk)
+        _note("write", temporary)
+    if hasher.hexdigest() != expected:
+        raise OutputInvalid(f"{source} changed before it was published", path=source)
+
+
 def commit_folder(temporary: Path, final: Path) -> None:
     """Make a finished folder visible under its final name: fsync every file and folder in it, then rename.
 

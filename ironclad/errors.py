@@ -134,6 +134,27 @@ class TooLong(InputError):
     hint = "Raise limits.max_seconds, or split the file."
 
 
+class TooShort(InputError):
+    """The audio is too short to be worth separating."""
+
+    code = "E_TOO_SHORT"
+    hint = "Lower limits.min_seconds, or use `ironclad submit --force`."
+
+
+class SilentAudio(InputError):
+    """The recording is silent."""
+
+    code = "E_SILENT"
+    hint = "There is nothing to separate; check the recording."
+
+
+class SpeechAudio(InputError):
+    """The recording sounds like speech, and output.skip_speech is set."""
+
+    code = "E_SPEECH"
+    hint = "Use `ironclad submit --force` to process it all the same."
+
+
 class TooLarge(InputError):
     """The file is larger than the limit."""
 

@@ -144,7 +144,7 @@ def requeue(
             "fair_key": fair_key(session, pool, job.user_id), "queued_at": sa.func.ironclad_now(),
             "options": {**job.options, **(options or {})}, **(sets or {}),
         },
-        data={"stage": wanted, **(options or {})},
+        data={"first_stage": wanted, **(options or {})},
     )  # fmt: skip
 
 

@@ -1,0 +1,48 @@
+# Everything runs in .venv, which each target makes and keeps current by itself. Needed: Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_WORKERS ?= 2
+# Only the project's own settings reach demo and tests, never the operator's.
+CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs format clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ironclad needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	touch $(STAMP)
+
+install: $(STAMP) ## Make the virtual environment in .venv with everything in it
+
+demo: $(STAMP) ## Three songs with known stems go through the whole pipeline; prints tree, receipts and SDR
+	$(CLEAN) $(BIN)/ironclad demo
+
+test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores) and print coverage
+	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered
+
+check: $(STAMP) ## Lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) ## Run the benchmarks; they print ratios measured side by side
+	for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(CLEAN) $(BIN)/python $$file || exit 1; done
+
+docs: $(STAMP) ## Generate the reference pages
+	$(BIN)/python -m ironclad.cli.reference
+
+format: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo-data dist

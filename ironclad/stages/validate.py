@@ -1,0 +1,47 @@
+"""validate: is it audio, whole and within the limits? A full decode in the sandbox, nothing written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ironclad.audio.decode import decode, probe
+from ironclad.audio.info import AudioInfo, AudioLimits
+from ironclad.stages import room
+from ironclad.stages.context import Stage, StageContext, StageResult
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ironclad.config import LimitSettings, Settings
+    from ironclad.db.tables import Job
+
+
+def limits(settings: LimitSettings) -> AudioLimits:
+    """The decoder's limits from the settings."""
+    return AudioLimits(
+        max_bytes=settings.max_bytes, max_seconds=settings.max_seconds, max_decoded_bytes=settings.max_decoded_bytes,
+        max_channels=settings.max_channels, min_sample_rate=settings.min_sample_rate,
+        max_sample_rate=settings.max_sample_rate, allow_truncated=settings.allow_truncated,
+        decode_seconds=settings.decode_seconds, decode_wall_seconds=settings.decode_wall_seconds,
+        decode_memory_bytes=settings.decode_memory_bytes,
+    )  # fmt: skip
+
+
+def run(context: StageContext) -> StageResult:
+    """Probe, check for room on the disk, decode. Raises the `InputError` that fits, or `DiskFull`."""
+    wanted = limits(context.settings.limits)
+    info: AudioInfo = probe(context.source, wanted, check=context.check)
+    room.demand(context, info)
+    decoded = decode(context.source, None, wanted, progress=context.fraction, check=context.check)
+    return StageResult(
+        data={"info": info.to_dict(), "decoded": decoded.to_dict()},
+        facts={"duration_seconds": decoded.frames / decoded.sample_rate},
+    )
+
+
+def parameters(_job: Job, settings: Settings) -> Mapping[str, Any]:
+    """The limits decide what passes."""
+    return settings.limits.model_dump(mode="json")
+
+
+STAGE = Stage(name="validate", version=1, run=run, parameters=parameters)
