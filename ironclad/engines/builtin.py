@@ -31,12 +31,16 @@ def ironclad_engines() -> list[EngineSpec]:
                     help="Exponent of the mask: higher takes less of what is near the centre.",
                 ),
                 Parameter(
-                    name="low_hz", kind=ParameterKind.NUMBER, default=100.0, minimum=0.0, maximum=1000.0, unit="Hz",
+                    name="low_hz", kind=ParameterKind.NUMBER, default=220.0, minimum=0.0, maximum=1000.0, unit="Hz",
                     help="Everything below stays in the accompaniment: bass and kick drum.",
                 ),
                 Parameter(
                     name="high_hz", kind=ParameterKind.NUMBER, default=16000.0, minimum=1000.0, maximum=96000.0,
                     unit="Hz", help="Everything above stays in the accompaniment.",
+                ),
+                Parameter(
+                    name="transients", kind=ParameterKind.NUMBER, default=1.0, minimum=0.0, maximum=10.0,
+                    help="How firmly drum hits are kept in the accompaniment; 0 does not look for them.",
                 ),
             ),
             quality="basic quality; install Demucs for real work",
