@@ -21,7 +21,7 @@ _SILENT = 0.995
 _SPEECH = 0.8
 # In brackets, or as the last words: "Song (Instrumental)", "Song [Karaoke Version]", "Song - Instrumental".
 _INSTRUMENTAL = re.compile(
-    r"[(\[][^)\]]*\b(instrumental|karaoke|off vocal)\b[^)\]]*[)\]]|[-–:]\s*(instrumental|karaoke)( version)?\s*$",
+    r"[(\[][^)\]]*\b(instrumental|karaoke|off vocal)\b[^)\]]*[)\]]|[-\u2013:]\s*(instrumental|karaoke)( version)?\s*$",
     re.IGNORECASE,
 )
 _OURS = "IRONCLAD_JOB"

@@ -128,9 +128,7 @@ class Attempt:
             self._settle()
         return JobOutcome(self.job.job_uuid, state, error, time.monotonic() - begun)
 
-    def _stages(
-        self, keeper: LeaseKeeper, around: Around
-    ) -> tuple[str, IroncladError | None]:
+    def _stages(self, keeper: LeaseKeeper, around: Around) -> tuple[str, IroncladError | None]:
         self.source = filing.recall(self.settings.layout, self.job)
         for index, name in enumerate(pipeline.STAGES):
             stage = STAGES[name]
