@@ -22,8 +22,8 @@ from ironclad.errors import ConfigError
 from ironclad.layout import Layout
 
 PREFIX = "IRONCLAD_"
-# Read by the loader itself, so not settings.
-_LOADER_VARIABLES = {"IRONCLAD_CONFIG", "IRONCLAD_SECRETS_DIR", "IRONCLAD_LOAD_PLUGINS"}
+# Read by the loader itself or set by `ironclad up` for its children, so not settings.
+_LOADER_VARIABLES = {"IRONCLAD_CONFIG", "IRONCLAD_SECRETS_DIR", "IRONCLAD_LOAD_PLUGINS", "IRONCLAD_SUPERVISOR_PID"}
 _TEST_PREFIX = "IRONCLAD_TEST_"  # for the test suite; never settings
 
 Positive = Annotated[float, Field(gt=0)]

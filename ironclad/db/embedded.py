@@ -96,8 +96,7 @@ class EmbeddedServer:
 
     def start(self) -> None:
         """Make sure the server runs and answers, and count this process as a user of it."""
-        durable.make_dirs(self.folder.parent)
-        self._hold()
+        self.hold()
         with self._starting():
             if not (self.folder / "PG_VERSION").exists():
                 self._create()
@@ -133,9 +132,11 @@ class EmbeddedServer:
     def _lock_path(self, name: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{name}.lock")
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
+        """Count this process as a user, without starting the server: it stays until `release`."""
         if self._users is not None:
             return
+        durable.make_dirs(self.folder.parent)
         fd = os.open(self._lock_path("users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_SH)
         self._users = fd
