@@ -1,0 +1,235 @@
+"""The runtime of a long-running service (`ironclad run NAME`): everything around its own loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import ironclad
+from ironclad import durable, log
+from ironclad.errors import ErrorKind, IroncladError
+from ironclad.ops import directory, processes
+from ironclad.ops.endpoint import Endpoint
+from ironclad.ops.health import HealthBoard
+from ironclad.ops.heartbeat import Heartbeat, Row, libpq_url, row_name
+from ironclad.ops.metrics import Metrics
+from ironclad.ops.reports import Reports
+from ironclad.ops.sdnotify import Notifier
+from ironclad.ops.signals import StopSignals
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from ironclad.config import Settings
+    from ironclad.ops.health import Component
+
+SUPERVISOR_VARIABLE: Final = "IRONCLAD_SUPERVISOR_PID"
+"""Set by `ironclad up` for its children."""
+
+EXIT_FAILURE: Final = 1
+EXIT_TEMPORARY: Final = 75
+"""sysexits.h EX_TEMPFAIL: a dependency or resource is missing; starting again may help."""
+EXIT_CONFIG: Final = 78
+"""sysexits.h EX_CONFIG: an operator must act; starting again changes nothing."""
+
+_DATABASE_REMEDY = "Ironclad goes on by itself when PostgreSQL answers; see `ironclad doctor`."
+
+
+class Service(Protocol):
+    """One long-running service."""
+
+    name: str
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        """Do the work until `runtime.stopping` is set; call `runtime.ready()` once it does its work."""
+        ...
+
+
+class ServiceRuntime:
+    """A context manager: inside it the service is announced, answers on its endpoint and can be stopped.
+
+    Args:
+        name: the service's name (see `directory.OFFSETS`).
+        settings: ours.
+        kind: the `kind` of its row in table `worker`; the name by default.
+        pool: the pool of a worker.
+        heartbeat: whether it has such a row.
+        supervisor: process id of the `ironclad up` that started it; by default, what the environment says.
+
+    Raises `AlreadyRunning` if the service runs on this data folder already, `PortInUse`, `NotFound` (no such service).
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, *, kind: str | None = None, pool: str | None = None,
+        heartbeat: bool = True, supervisor: int | None = None,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.settings = settings
+        self.stopping = threading.Event()
+        self.health = HealthBoard(self._changed)
+        self.metrics = Metrics(name)
+        self.facts: dict[str, Any] = {}
+        """More for the row's `data`; set it before `ready`."""
+        self._kind = kind or name
+        self._pool = pool
+        self._heartbeats = heartbeat
+        self._supervisor = supervisor if supervisor is not None else _supervisor()
+        self._notifier = Notifier.from_environment()
+        self._log = log.get(component="runtime")
+        self._cleanup = contextlib.ExitStack()
+        self._announced_ready = False
+
+    @property
+    def url(self) -> str:
+        """The endpoint's address, inside the context."""
+        return self._announcement.url
+
+    def ready(self) -> None:
+        """Start-up is over: say so to everybody who waits. Further calls do nothing."""
+        if self._announced_ready or self.stopping.is_set():
+            return
+        self._announced_ready = True
+        self.health.set_ready(ready=True)
+        self._notifier.ready(f"ready at {self.url}")
+        self._log.info("service_ready", url=self.url)
+
+    def status(self, text: str) -> None:
+        """One line for the operator, shown by systemd and by `ironclad up`."""
+        self._notifier.status(text)
+
+    def stop(self) -> None:
+        """Ask the service to stop."""
+        if not self.stopping.is_set():
+            self.health.set_ready(ready=False)
+            self.stopping.set()
+            self._notifier.stopping()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            self._follow_supervisor()
+            run = self.settings.layout.run
+            durable.make_dirs(run)
+            undo.callback(os.close, directory.hold(run, self.name))
+            signals = StopSignals(self._first_signal, self._second_signal, self._give_up)
+            signals.install()
+            undo.callback(signals.restore)
+            self._serve(undo)
+            if self._heartbeats:
+                heartbeat = Heartbeat(libpq_url(self.settings), self._row, self._heard_database)
+                heartbeat.start()
+                undo.callback(heartbeat.stop)
+            self._keep_watchdog_quiet(undo)
+            self._cleanup = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._cleanup.close()
+        self._log.info("service_stopped")
+
+    def _serve(self, undo: contextlib.ExitStack) -> None:
+        reports = Reports(self.name, self.health, self.metrics, lambda: {"stopping": self.stopping.is_set()})
+        host = self.settings.services.host
+        endpoint = Endpoint(host, directory.port_of(self.name, self.settings), reports.paths())
+        undo.callback(endpoint.close)
+        run = self.settings.layout.run
+        self._announcement = directory.announce(run, self.name, host, endpoint.port, self._supervisor)
+        undo.callback(directory.withdraw, run, self._announcement)
+
+    def _follow_supervisor(self) -> None:
+        """Stop when the supervisor dies, also if it died before the kernel was asked to tell."""
+        if self._supervisor is not None:
+            processes.signal_on_parent_death(signal.SIGTERM)
+            if os.getppid() != self._supervisor:
+                raise SystemExit(EXIT_TEMPORARY)
+
+    def _first_signal(self, number: int) -> float | None:
+        self._log.info("stopping", signal=signal.Signals(number).name)
+        self.stop()
+        orphaned = self._supervisor is not None and os.getppid() != self._supervisor
+        return self.settings.services.stop_seconds if orphaned else None
+
+    def _second_signal(self, number: int) -> None:
+        self._log.warning("stopping_at_once", signal=signal.Signals(number).name)
+        self._end(128 + number)
+
+    def _give_up(self) -> None:
+        """Nobody is left who would end a service that does not stop."""
+        self._log.error("stop_took_too_long", seconds=self.settings.services.stop_seconds)
+        self._end(EXIT_FAILURE)
+
+    def _end(self, code: int) -> None:
+        if self._supervisor is not None and os.getpgrp() == os.getpid():
+            processes.signal_group(os.getpid(), signal.SIGKILL)  # with what it started
+        os._exit(code)
+
+    def _keep_watchdog_quiet(self, undo: contextlib.ExitStack) -> None:
+        seconds = self._notifier.watchdog_seconds
+        if seconds is None:
+            return
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(seconds / 2):
+                if self.health.live:
+                    self._notifier.watchdog()
+
+        thread = threading.Thread(target=beat, name="watchdog", daemon=True)
+        thread.start()
+        undo.callback(thread.join)
+        undo.callback(done.set)
+
+    def _row(self) -> Row:
+        data = {"version": ironclad.__version__, "url": self.url, "status": self.health.worst.value, **self.facts}
+        return Row(row_name(self.name, self.settings), self._kind, self._pool, data)
+
+    def _heard_database(self, problem: str | None) -> None:
+        if problem is None:
+            self.health.ok("database")
+        else:
+            self.health.failed("database", problem, _DATABASE_REMEDY)
+
+    def _changed(self, component: Component) -> None:
+        data = {"component": component.name, "status": component.status.value, "detail": component.detail}
+        self._log.info("health_changed", **data)
+        if self._announced_ready:
+            detail = f"{component.name} {component.status}: {component.detail}"
+            self._notifier.status("ready" if component.status.value == "ok" else detail)
+
+
+def _supervisor() -> int | None:
+    value = os.environ.get(SUPERVISOR_VARIABLE, "")
+    return int(value) if value.isdecimal() else None
+
+
+def exit_code(error: IroncladError) -> int:
+    """The exit code of a service that ends by a catalogue error; `ironclad up` and systemd go by it."""
+    match error.kind:
+        case ErrorKind.CONFIG:
+            return EXIT_CONFIG
+        case ErrorKind.DEPENDENCY | ErrorKind.RESOURCE:
+            return EXIT_TEMPORARY
+        case _:
+            return EXIT_FAILURE
+
+
+def run_service(service: Service, settings: Settings, *, kind: str | None = None, pool: str | None = None) -> int:
+    """Run a service until it is told to stop. Returns the exit code."""
+    human = {"auto": None, "human": True, "json": False}[settings.log.format]
+    log.configure(service=service.name, level=settings.log.level, human=human)
+    try:
+        with ServiceRuntime(service.name, settings, kind=kind, pool=pool) as runtime:
+            service.run(runtime)
+    except IroncladError as exc:
+        log.get().error("service_failed", error=exc.to_dict())
+        return exit_code(exc)
+    except Exception:  # noqa: BLE001 - the border of the process: it is logged with its trace and ends as exit code
+        log.get().exception("service_crashed")
+        return EXIT_FAILURE
+    return 0
