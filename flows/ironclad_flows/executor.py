@@ -14,11 +14,13 @@ import httpx
 
 from ironclad.errors import PrefectUnavailable
 from ironclad.jobs.executor import RunState
+from ironclad_flows.environment import api_url
 from ironclad_flows.wake import wake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ironclad.config import Settings
     from ironclad.jobs.executor import FlowRequest
 
 FLOW_NAME = "process-track"
@@ -88,6 +90,11 @@ class PrefectExecutor:
         self._slots: dict[str, int] = {}
         self._deployments: dict[str, str] = {}
         self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The executor of an installation: its Prefect server as it is reachable now."""
+        return cls(api_url(settings), run_dir=settings.layout.run)
 
     def __enter__(self) -> Self:
         return self
