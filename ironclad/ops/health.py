@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import threading
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Status(enum.StrEnum):
@@ -48,8 +49,8 @@ class Component:
 class HealthBoard:
     """The components of one service. Thread-safe.
 
-    A component may also have a pulse: code that must come by regularly calls `pulse`, and when it stays away the
-    service is hung. Liveness (restart me) follows pulses only, readiness (send me work) also follows failed components.
+    Liveness (restart me) follows only what is overdue in a `within` block; readiness (send me work) follows the
+    components: a service whose database is away is not ready, but no restart would help it.
 
     Args:
         on_change: called with each component whose status changed, outside the lock, in the thread that reported it.
@@ -69,7 +70,7 @@ class HealthBoard:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._components: dict[str, Component] = {}
-        self._pulses: dict[str, float] = {}
+        self._due: dict[str, float] = {}
         self._ready = False
 
     def report(self, name: str, status: Status, detail: str = "", remedy: str = "") -> None:
@@ -98,12 +99,17 @@ class HealthBoard:
         """A component is no longer there."""
         with self._lock:
             self._components.pop(name, None)
-            self._pulses.pop(name, None)
 
-    def pulse(self, name: str, within_seconds: float) -> None:
-        """Some loop came by; it promises to come again within `within_seconds`."""
+    @contextlib.contextmanager
+    def within(self, name: str, seconds: float) -> Iterator[None]:
+        """What happens inside must end in time; as long as it is overdue, the service counts as hung."""
         with self._lock:
-            self._pulses[name] = self._monotonic() + within_seconds
+            self._due[name] = self._monotonic() + seconds
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._due.pop(name, None)
 
     def set_ready(self, *, ready: bool) -> None:
         """Start-up is over (or stopping has begun)."""
@@ -112,10 +118,10 @@ class HealthBoard:
 
     @property
     def overdue(self) -> tuple[str, ...]:
-        """Pulses that stayed away."""
+        """What should have ended by now."""
         now = self._monotonic()
         with self._lock:
-            return tuple(sorted(name for name, due in self._pulses.items() if due < now))
+            return tuple(sorted(name for name, due in self._due.items() if due < now))
 
     @property
     def live(self) -> bool:

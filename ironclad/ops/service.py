@@ -21,6 +21,7 @@ from ironclad.ops.sdnotify import Notifier
 from ironclad.ops.signals import StopSignals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -219,13 +220,23 @@ def exit_code(error: IroncladError) -> int:
             return EXIT_FAILURE
 
 
-def run_service(service: Service, settings: Settings, *, kind: str | None = None, pool: str | None = None) -> int:
-    """Run a service until it is told to stop. Returns the exit code."""
+def run_service(
+    name: str, make: Callable[[], Service], settings: Settings, *, kind: str | None = None, pool: str | None = None
+) -> int:
+    """Run a service until it is told to stop. Returns the exit code.
+
+    Args:
+        name: the service's name.
+        make: makes it; what it imports and raises happens inside the runtime, so that it is logged like all else.
+        settings: ours.
+        kind: see `ServiceRuntime`.
+        pool: see `ServiceRuntime`.
+    """
     human = {"auto": None, "human": True, "json": False}[settings.log.format]
-    log.configure(service=service.name, level=settings.log.level, human=human)
+    log.configure(service=name, level=settings.log.level, human=human)
     try:
-        with ServiceRuntime(service.name, settings, kind=kind, pool=pool) as runtime:
-            service.run(runtime)
+        with ServiceRuntime(name, settings, kind=kind, pool=pool) as runtime:
+            make().run(runtime)
     except IroncladError as exc:
         log.get().error("service_failed", error=exc.to_dict())
         return exit_code(exc)

@@ -1,0 +1,119 @@
+"""The disk floor: with less free space nothing new starts, and work resumes by itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ironclad import durable
+from ironclad.errors import DiskFull
+from ironclad.jobs import control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.layout import Layout
+    from ironclad.ops.health import HealthBoard
+    from ironclad.ops.metrics import Metrics
+
+HYSTERESIS: Final = 1.1
+"""Work resumes at this multiple of the floor: at the floor itself it would flutter with each file."""
+_FLOAT_BYTES = 4
+_CHECK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Free bytes where the tightest of the data folder's file systems has them."""
+
+    path: Path
+    free_bytes: int
+    floor_bytes: int
+
+    def low(self, *, was_low: bool = False) -> bool:
+        """Whether nothing new may start."""
+        limit = self.floor_bytes * HYSTERESIS if was_low else self.floor_bytes
+        return self.free_bytes < limit
+
+
+def space(layout: Layout, floor_bytes: int) -> Space:
+    """Look at every folder that work writes to; each may be a mount of its own."""
+    folders = (layout.work, layout.archive, layout.output, layout.root)
+    free = {folder: durable.free_bytes(folder) for folder in folders}
+    tightest = min(folders, key=free.__getitem__)
+    return Space(tightest, free[tightest], floor_bytes)
+
+
+def require(settings: Settings, needed_bytes: int = 0) -> None:
+    """Raise `DiskFull` unless `needed_bytes` fit above the floor. For before work: nothing is half-written then."""
+    found = space(settings.layout, settings.disk.min_free_bytes)
+    if found.free_bytes - needed_bytes < found.floor_bytes:
+        raise DiskFull(
+            f"{found.path} has {found.free_bytes} bytes free; {needed_bytes} are needed and "
+            f"{found.floor_bytes} must stay free (disk.min_free_bytes).",
+            path=found.path, free_bytes=found.free_bytes, needed_bytes=needed_bytes, floor_bytes=found.floor_bytes,
+        )  # fmt: skip
+
+
+def estimate_bytes(*, seconds: float, sample_rate: int, channels: int, stems: int, source_bytes: int = 0) -> int:
+    """What a job needs at most while it runs, in bytes.
+
+    The recording as 32-bit float PCM once for the staged mixture and once for each stem, each published stem encoded
+    (never larger than 24-bit PCM, so counted as three quarters of the float size), and the original's copy.
+    """
+    decoded = int(seconds * sample_rate) * channels * _FLOAT_BYTES
+    return decoded * (1 + stems) + decoded * stems * 3 // 4 + source_bytes
+
+
+class DiskFloor:
+    """Keeps the switch `disk` in the database in step with the disk. One per installation: the leading dispatcher's.
+
+    Args:
+        settings: the floor and the folders.
+        database: where the switch is.
+        health: where component `disk` is reported.
+        metrics: free and floor bytes.
+        measure: looks at the disk.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, health: HealthBoard, metrics: Metrics, *,
+        measure: Callable[[Layout, int], Space] = space, clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._database = database
+        self._health = health
+        self._metrics = metrics
+        self._measure = measure
+        self._clock = clock
+        self._low: bool | None = None
+        self._next_look = float("-inf")
+
+    def step(self) -> None:
+        """Look at the disk if it is time. Raises `DatabaseUnavailable` if the switch cannot be written."""
+        now = self._clock()
+        if now < self._next_look:
+            return
+        found = self._measure(self._settings.layout, self._settings.disk.min_free_bytes)
+        if self._low is None:
+            with self._database.session() as session:
+                self._low = bool(control.switch(session, control.DISK).get("low"))
+        low = found.low(was_low=self._low)
+        if low != self._low:
+            with self._database.session() as session:
+                value = {"low": low, "path": found.path, "free_bytes": found.free_bytes, "floor": found.floor_bytes}
+                control.set_switch(session, control.DISK, value)
+            self._low = low
+        self._next_look = now + _CHECK_SECONDS
+        self._metrics.gauge("ironclad_disk_free_bytes").set(found.free_bytes)
+        self._metrics.gauge("ironclad_disk_floor_bytes").set(found.floor_bytes)
+        if low:
+            detail = f"{found.path} has {found.free_bytes} bytes free, fewer than {found.floor_bytes}"
+            self._health.degraded("disk", detail, DiskFull.hint)
+        else:
+            self._health.ok("disk")

@@ -1,0 +1,100 @@
+"""`ironclad run dispatch`: the dispatcher with the reaper, the disk floor, and the queue's metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from ironclad.db.session import Database
+from ironclad.errors import PrefectUnavailable
+from ironclad.jobs.dispatch import Dispatcher
+from ironclad.ops import fronts
+from ironclad.ops.disk import DiskFloor
+from ironclad.ops.queue_metrics import QueueReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ironclad.jobs.executor import Executor, FlowRequest, RunState
+    from ironclad.ops.health import HealthBoard
+    from ironclad.ops.service import ServiceRuntime
+
+    T = TypeVar("T")
+
+_REMEDY = "The queue waits. See `ironclad run prefect`, its log logs/prefect.jsonl, and prefect.api_url."
+_HUNG_SECONDS = 60.0  # no call of an executor may take longer than 30 s
+
+
+class WatchedExecutor:
+    """An executor that reports how it does, and is made anew when it is prepared: the server may have moved.
+
+    Args:
+        make: makes the executor of the moment.
+        health: where component `prefect` is reported.
+    """
+
+    def __init__(self, make: Callable[[], Executor], health: HealthBoard) -> None:
+        self._make = make
+        self._health = health
+        self._executor: Executor | None = None
+
+    def submit(self, request: FlowRequest) -> str:
+        """Create the flow run."""
+        return self._call(lambda executor: executor.submit(request))
+
+    def state(self, run_id: str) -> RunState:
+        """Where the run is now."""
+        return self._call(lambda executor: executor.state(run_id))
+
+    def cancel(self, run_id: str) -> None:
+        """Ask for the run to end."""
+        self._call(lambda executor: executor.cancel(run_id))
+
+    def abandon(self, run_id: str, reason: str) -> None:
+        """Mark a run whose process is gone as ended."""
+        self._call(lambda executor: executor.abandon(run_id, reason))
+
+    def set_paused(self, pool: str, *, paused: bool) -> None:
+        """Pause or resume the work pool."""
+        self._call(lambda executor: executor.set_paused(pool, paused=paused))
+
+    def prepare(self, pools: dict[str, int]) -> None:
+        """Make pools and deployments exist, on the server that is there now."""
+        self._executor = None
+        self._call(lambda executor: executor.prepare(pools))
+
+    def _call(self, call: Callable[[Executor], T]) -> T:
+        try:
+            if self._executor is None:
+                self._executor = self._make()
+            with self._health.within("prefect call", _HUNG_SECONDS):
+                result = call(self._executor)
+        except PrefectUnavailable as exc:
+            self._health.degraded("prefect", exc.detail, _REMEDY)
+            raise
+        self._health.ok("prefect")
+        return result
+
+
+class DispatchService:
+    """Hands queued jobs to the executor and puts right what went wrong.
+
+    Args:
+        make: makes the executor; by default the one of entry point `prefect-executor`.
+    """
+
+    name = "dispatch"
+
+    def __init__(self, make: Callable[[], Executor] | None = None) -> None:
+        self._make = make
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        """Dispatch until the runtime stops."""
+        settings = runtime.settings
+        executor = WatchedExecutor(self._make or fronts.executor_of(settings), runtime.health)
+        database = Database.open(settings)
+        try:
+            QueueReader(database, runtime.metrics)
+            floor = DiskFloor(settings, database, runtime.health, runtime.metrics)
+            Dispatcher(database, settings, executor, floor.step).run(runtime.stopping, runtime.ready)
+        finally:
+            database.close()
