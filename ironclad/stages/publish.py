@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TRIES = 1000
 
 
-def publisher(write: Write, fence: Fence, _folder: Path) -> Publisher:
+def publisher(write: Write, fence: Fence) -> Publisher:
     """A publisher for one attempt. `write` runs a call in a transaction of its own."""
 
     def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Published:

@@ -187,7 +187,7 @@ class Attempt:
         context = StageContext(
             job=self.job, settings=self.settings, layout=self.settings.layout, source=self.source, folder=temporary,
             outputs=self.outputs, progress=progress, check=keeper.check, log=self.log,
-            library=publisher(self.write, self.fence, temporary),
+            library=publisher(self.write, self.fence),
         )  # fmt: skip
         with structlog.contextvars.bound_contextvars(stage=stage.name):
             outcome = stage.run(context)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from ironclad.db.session import Database
+from ironclad.errors import Cancelled, LeaseLost
+from ironclad.jobs import control
+from ironclad.stages.keeper import LeaseKeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ironclad.jobs import lease
+
+
+def raised(check: Callable[[], None], kind: type[Exception], seconds: float = 5.0) -> float:
+    """Seconds until `check` raises `kind`; fails if it does not in time."""
+    begun = time.monotonic()
+    waiter = threading.Event()
+    while time.monotonic() - begun < seconds:
+        try:
+            check()
+        except kind:
+            return time.monotonic() - begun
+        waiter.wait(0.02)
+    pytest.fail(f"no {kind.__name__} within {seconds} s")
+
+
+def test_the_lease_is_renewed_and_progress_written(database: Database, claims: Callable[..., lease.Claim]) -> None:
+    claim = claims()
+    with LeaseKeeper(database, claim.fence, 0.6) as keeper:
+        keeper.report(0.25)
+        with database.session() as session:
+            first = session.scalar(sa.text("SELECT lease_expires_at FROM job"))
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            with database.session() as session:
+                row = session.execute(sa.text("SELECT lease_expires_at, progress FROM job")).one()
+            if row.progress == pytest.approx(0.25) and row.lease_expires_at != first:
+                break
+            threading.Event().wait(0.05)
+        else:
+            pytest.fail("no heartbeat came")
+        keeper.check()
+
+
+def test_a_cancel_reaches_the_attempt_within_a_second(database: Database, claims: Callable[..., lease.Claim]) -> None:
+    claim = claims()
+    with LeaseKeeper(database, claim.fence, 30.0) as keeper:
+        deadline = time.monotonic() + 5
+        listening = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        )
+        with database.session() as session:
+            while not session.scalar(listening) and time.monotonic() < deadline:
+                threading.Event().wait(0.02)
+        with database.session() as session:
+            control.cancel(session, claim.fence.job_uuid, actor="user:ana")
+        assert raised(keeper.check, Cancelled) < 2.0
+
+
+def test_a_lost_lease_ends_the_attempt(database: Database, claims: Callable[..., lease.Claim]) -> None:
+    claim = claims()
+    with database.session() as session:
+        session.execute(sa.text("UPDATE job SET lease_token = gen_random_uuid()"))
+    with LeaseKeeper(database, claim.fence, 0.6) as keeper:
+        raised(keeper.check, LeaseLost)
+
+
+def test_an_attempt_that_cannot_renew_stops_itself_before_anybody_may_take_over(
+    claims: Callable[..., lease.Claim],
+) -> None:
+    claim = claims()
+    nowhere = Database("postgresql://ironclad@/none?host=/nonexistent")
+    with LeaseKeeper(nowhere, claim.fence, 1.5) as keeper:
+        assert raised(keeper.check, LeaseLost) < 1.5
+    nowhere.close()

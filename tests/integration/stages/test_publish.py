@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+
+from ironclad import durable
+from ironclad.errors import LeaseLost, OutputInvalid
+from ironclad.stages.publish import publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlmodel import Session
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.jobs import lease
+    from ironclad.stages.context import Publisher
+
+    Claims = Callable[..., lease.Claim]
+
+
+@pytest.fixture
+def publish(database: Database) -> Callable[[lease.Claim], Publisher]:
+    def write(call: Callable[[Session], Any]) -> Any:
+        with database.session() as session:
+            return call(session)
+
+    return lambda claim: publisher(write, claim.fence)
+
+
+def name(folder: Path) -> Callable[[int], Path]:
+    return lambda number: folder / "Artist" / (f"Song ({number}).flac" if number > 1 else "Song.flac")
+
+
+def rows(database: Database) -> list[tuple[str, str]]:
+    with database.session() as session:
+        found = session.execute(sa.text("SELECT state, path FROM artifact ORDER BY created_at, artifact_uuid")).all()
+    return [(row.state, row.path) for row in found]
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    path = tmp_path / "made.flac"
+    path.write_bytes(b"flac" * 1000)
+    return path
+
+
+def test_a_file_is_published_and_recorded(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    done = publish(claims()).put("instrumental", song, name(settings.layout.output), {"gain": 1})
+    assert done.path.read_bytes() == song.read_bytes()
+    assert done.blake3 == durable.digest(song)
+    assert rows(database) == [("published", str(done.path))]
+    assert [p.name for p in done.path.parent.iterdir()] == ["Song.flac"]
+
+
+def test_publishing_again_changes_nothing(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    claim = claims()
+    first = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    inode = first.path.stat().st_ino
+    again = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert again.path == first.path
+    assert again.path.stat().st_ino == inode
+    assert [state for state, _path in rows(database)] == ["superseded", "published"]
+
+
+def test_the_same_jobs_better_result_replaces_its_own_file(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    claim = claims()
+    first = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    song.write_bytes(b"better")
+    again = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert again.path == first.path
+    assert again.path.read_bytes() == b"better"
+
+
+def test_two_jobs_with_one_name_get_two_files(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    first = publish(claims()).put("instrumental", song, name(settings.layout.output), None)
+    second = publish(claims()).put("instrumental", song, name(settings.layout.output), None)
+    assert (first.path.name, second.path.name) == ("Song.flac", "Song (2).flac")
+
+
+def test_letter_case_does_not_make_a_name(
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    publish(claims()).put("instrumental", song, lambda _n: settings.layout.output / "SONG.flac", None)
+    taken = lambda n: settings.layout.output / ("song.flac" if n == 1 else "song (2).flac")  # noqa: E731 - as short as it gets
+    assert publish(claims()).put("instrumental", song, taken, None).path.name == "song (2).flac"
+
+
+def test_a_file_of_somebody_else_is_never_overwritten(
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    foreign = settings.layout.output / "Artist" / "Song.flac"
+    durable.make_dirs(foreign.parent)
+    foreign.write_bytes(b"bought")
+    done = publish(claims()).put("instrumental", song, name(settings.layout.output), None)
+    assert done.path.name == "Song (2).flac"
+    assert foreign.read_bytes() == b"bought"
+
+
+def test_what_a_crash_left_before_the_commit_is_adopted(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    claim = claims()
+    done = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    with database.session() as session:
+        session.execute(sa.text("UPDATE artifact SET state = 'intent'"))  # killed between rename and commit
+    durable.write_atomic(done.path.with_name(f".{claim.fence.job_uuid.hex}.1.part"), b"half")
+    again = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert again.path == done.path
+    assert rows(database)[-1] == ("published", str(done.path))
+
+
+def test_a_zombie_publishes_nothing(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    claim = claims()
+    with database.session() as session:
+        session.execute(sa.text("UPDATE job SET lease_token = gen_random_uuid()"))
+    with pytest.raises(LeaseLost):
+        publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert rows(database) == []
+    assert [path for path in settings.layout.output.rglob("*") if path.is_file()] == []
+
+
+def test_names_run_out_with_an_error(
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    durable.write_atomic(settings.layout.output / "x.flac", b"taken")
+    with pytest.raises(OutputInvalid, match="No free name"):
+        publish(claims()).put("instrumental", song, lambda _n: settings.layout.output / "x.flac", None)
