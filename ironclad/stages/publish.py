@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -30,31 +32,45 @@ def publisher(write: Write, fence: Fence) -> Publisher:
 
     def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Published:
         digest = durable.digest(file)
-        size = file.stat().st_size
+        intent = _Intent(fence, kind, file.stat().st_size, digest, None if receipt is None else dict(receipt))
         for number in range(1, _TRIES):
             final = wanted(number)
-            own = write(lambda session, final=final: _own_paths(session, fence.job_uuid, final))
+            own = write(partial(_own_path, fence.job_uuid, final))
             if final.exists() and not own and durable.digest(final) != digest:
                 continue  # somebody else's file: never overwritten
-            artifact: UUID | None = write(
-                lambda session, final=final: history.intend(
-                    session, fence, kind=kind, path=str(final), size=size, blake3=digest,
-                    receipt=dict(receipt) if receipt is not None else None,
-                )
-            )  # fmt: skip
+            artifact: UUID | None = write(partial(intent.record, final))
             if artifact is None:
                 continue  # another job owns this name
             _deliver(file, final, digest, fence, replace=own)
-            write(
-                lambda session, final=final, artifact=artifact: history.published(session, fence, artifact, str(final))
-            )
+            write(partial(_published, fence, artifact, final))
             return Published(final, kind, digest)
         raise OutputInvalid(f"No free name like {wanted(1)} in {_TRIES} tries.")
 
     return Publisher(put)
 
 
-def _own_paths(session: Session, job_uuid: UUID, path: Path) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """A file that is to be published, under a name yet to be found."""
+
+    fence: Fence
+    kind: str
+    size: int
+    digest: str
+    receipt: dict[str, Any] | None
+
+    def record(self, path: Path, session: Session) -> UUID | None:
+        return history.intend(
+            session, self.fence, kind=self.kind, path=str(path), size=self.size, blake3=self.digest,
+            receipt=self.receipt,
+        )  # fmt: skip
+
+
+def _published(fence: Fence, artifact: UUID, path: Path, session: Session) -> None:
+    history.published(session, fence, artifact, str(path))
+
+
+def _own_path(job_uuid: UUID, path: Path, session: Session) -> bool:
     """Whether the file at this path was written by the same job."""
     return bool(
         session.scalar(
