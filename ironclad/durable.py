@@ -319,6 +319,20 @@ def remove_tree(path: Path, *, reason: str) -> None:
             fsync_dir(path.parent)
 
 
+def remove_empty_folder(path: Path) -> bool:
+    """Delete a folder if there is nothing in it. False, with nothing done, if there is or if it may not be deleted."""
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    _note("unlink", path)
+    with translated(path):
+        fsync_dir(path.parent)
+    return True
+
+
 def free_bytes(path: Path) -> int:
     """Free bytes for an ordinary user on the file system that holds `path` (or its nearest existing parent)."""
     probe = path

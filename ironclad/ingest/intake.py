@@ -1,0 +1,140 @@
+"""From complete files to jobs: rows by the batch, then the claims side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ironclad import log
+from ironclad.errors import DatabaseUnavailable, IroncladError
+from ironclad.ingest import claim, observations
+from ironclad.ingest.observations import CLAIMED, REFUSED, Noted
+from ironclad.ingest.stability import Print
+from ironclad.jobs import submit
+from ironclad.jobs.states import JobState
+from ironclad.jobs.submit import AlreadyReceived, NewJob
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlmodel import Session
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.ingest.claim import Outcome
+    from ironclad.ingest.places import Place
+
+_CLAIMS_AT_A_TIME = 4  # so that hashing a few large files does not keep the small ones waiting
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A complete file, or (with `error`) one that is refused visibly."""
+
+    place: Place
+    status: os.stat_result
+    error: IroncladError | None = None
+
+    @property
+    def path(self) -> str:
+        """The path below the root."""
+        return self.place.below_root
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of a candidate: a job (a new one, or the one that it was already), or nothing yet."""
+
+    candidate: Candidate
+    job_uuid: UUID | None
+    problem: str = ""
+
+
+class Intake:
+    """Makes jobs of complete files, for all roots.
+
+    Args:
+        database: where jobs are.
+        settings: the installation.
+    """
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(_CLAIMS_AT_A_TIME, thread_name_prefix="claim")
+
+    def receive(self, root: str, candidates: Sequence[Candidate]) -> list[Received]:
+        """Insert the rows of many files, a few transactions in all.
+
+        Raises `DatabaseUnavailable`; what was committed before is found again (`AlreadyReceived`) by the next call.
+        """
+        received: list[Received] = []
+        for start in range(0, len(candidates), _BATCH):
+            batch = candidates[start : start + _BATCH]
+            try:
+                received += self._receive(root, batch)
+            except DatabaseUnavailable:
+                raise
+            except Exception:  # noqa: BLE001 - whatever one file's row provokes must not keep the others back
+                received += [self._receive_alone(root, candidate) for candidate in batch]
+        return received
+
+    def _receive(self, root: str, batch: Sequence[Candidate]) -> list[Received]:
+        with self._database.session() as session:
+            received = [Received(candidate, self._insert(session, root, candidate)) for candidate in batch]
+            notes = [
+                Noted(
+                    one.candidate.path, Print.of(one.candidate.status),
+                    REFUSED if one.candidate.error else CLAIMED,
+                    one.candidate.error.code if one.candidate.error else None, one.job_uuid,
+                )
+                for one in received
+            ]  # fmt: skip
+            observations.note(session, root, notes)
+        return received
+
+    def _receive_alone(self, root: str, candidate: Candidate) -> Received:
+        try:
+            return self._receive(root, [candidate])[0]
+        except DatabaseUnavailable:
+            raise
+        except Exception as exc:  # noqa: BLE001 - reported with the file, which is tried again
+            log.get(root=root, path=candidate.path).error("ingest_receive_failed", error=repr(exc))
+            return Received(candidate, None, f"no job could be made of it: {exc!r}")
+
+    def _insert(self, session: Session, root: str, candidate: Candidate) -> UUID:
+        place = candidate.place
+        new = NewJob(
+            user_id=place.user_id, source=Path(root, place.below_root), relative_path=place.relative_path,
+            stat=candidate.status, watch_root=root, ingest_mode=place.root.mode,
+        )  # fmt: skip
+        try:
+            job_uuid = submit.receive(session, new, self._settings).job_uuid
+        except AlreadyReceived as exc:
+            return exc.job_uuid
+        if candidate.error is not None:
+            claim.refuse_row(session, job_uuid, candidate.error)
+        return job_uuid
+
+    def finish(self, job_uuid: UUID, done: Callable[[Outcome], None]) -> None:
+        """Claim a received file in the pool; `done` is called there with the outcome."""
+        self._pool.submit(self._finish, job_uuid, done)
+
+    def _finish(self, job_uuid: UUID, done: Callable[[Outcome], None]) -> None:
+        try:
+            outcome = claim.finish(self._database, self._settings, job_uuid)
+        except IroncladError as exc:
+            outcome = claim.Outcome(job_uuid, JobState.RECEIVED, exc)
+        except Exception as exc:  # noqa: BLE001 - the row stays in `received`, from where it is tried again
+            log.get(job_uuid=str(job_uuid)).error("ingest_claim_failed", error=repr(exc))
+            outcome = claim.Outcome(job_uuid, JobState.RECEIVED)
+        done(outcome)
+
+    def close(self) -> None:
+        """Finish the claims that have begun; the others are for the next start."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
