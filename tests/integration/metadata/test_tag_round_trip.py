@@ -148,8 +148,8 @@ def support_table(audio: Callable[..., Path], tags: TrackTags, pictures: tuple[P
         [
             "# Which tags each format keeps",
             "",
-            "Made by `tests/integration/metadata/test_tag_round_trip.py`, which writes every tag to every format and",
-            "reads it back; it fails when a value is lost and this page does not say so. A number points to the reason.",
+            "Made by `tests/integration/metadata/test_tag_round_trip.py`, which writes every tag to every format,",
+            "reads it back and fails when a value is lost and not listed here. A number points to the reason below.",
             "",
             f"| tag | key | {' | '.join(names)} |",
             "|---|---|" + "---|" * len(names),
