@@ -37,9 +37,15 @@ def configure(*, service: str, level: str = "INFO", human: bool | None = None, s
         stream: where lines go; standard error by default (standard output belongs to data).
     """
     out = stream or sys.stderr
+
+    def of_service(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", service)  # not a context variable: threads begin with an empty context
+        return event
+
     human = out.isatty() if human is None else human
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        of_service,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.StackInfoRenderer(),
@@ -57,7 +63,6 @@ def configure(*, service: str, level: str = "INFO", human: bool | None = None, s
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(level=logging.WARNING, stream=out, force=True)
 
 

@@ -184,11 +184,6 @@ class Supervisor:
         self._metrics.counter("ironclad_supervised_starts_total").labels(child.name).inc()
         self._changed(child)
 
-    def _ready(self, child: Child) -> None:
-        if child.state is UnitState.STARTING:
-            child.mark_ready()
-            self._changed(child)
-
     def _check_all_ready(self) -> None:
         ready = all(child.state is UnitState.READY for child in self._children.values())
         if ready and not self._all_ready:
@@ -222,7 +217,8 @@ class Supervisor:
             return
         if child.pidfd is not None:
             self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._ended(child))
-        self._ready(child)
+        child.mark_ready()
+        self._changed(child)
 
     def _ended_unasked(self, child: Child, reason: str, *, hopeless: bool = False) -> None:
         if hopeless and child.unit.task:
@@ -236,16 +232,17 @@ class Supervisor:
         for message in self._notify.receive():
             child = next((c for c in self._children.values() if c.running and c.pid == message.pid), None)
             if child is not None:
-                self._heard(child, message.assignments)
+                self._heard(child, dict(message.assignments))
 
-    def _heard(self, child: Child, assignments: tuple[tuple[str, str], ...]) -> None:
+    def _heard(self, child: Child, assignments: dict[str, str]) -> None:
         child.heard()
-        for name, value in assignments:
-            if (name, value) == ("READY", "1") and not child.unit.task:
-                self._ready(child)
-            elif name == "STATUS" and value != child.detail and child.state is not UnitState.STOPPING:
-                child.detail = value
-                self._changed(child)
+        before = (child.state, child.detail)
+        if child.state is not UnitState.STOPPING:
+            child.detail = assignments.get("STATUS", child.detail)
+        if assignments.get("READY") == "1" and child.state is UnitState.STARTING and not child.unit.task:
+            child.mark_ready()
+        if (child.state, child.detail) != before:
+            self._changed(child)
 
     # --- deadlines and stopping -----------------------------------------------------------------------------------
 

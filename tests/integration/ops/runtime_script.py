@@ -1,0 +1,80 @@
+"""A service with the real runtime in a process of its own: `runtime_script.py KIND`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ironclad import config
+from ironclad.errors import DatabaseUnavailable, MonoInput, PortInUse
+from ironclad.ops.service import run_service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ironclad.ops.service import Service, ServiceRuntime
+
+
+class Steady:
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        runtime.ready()
+        runtime.stopping.wait()
+
+
+class Stubborn:
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        child = subprocess.Popen(["sleep", "600"])
+        runtime.facts["grandchild"] = child.pid
+        runtime.health.ok("grandchild", str(child.pid))
+        runtime.ready()
+        threading.Event().wait()
+
+
+class Hung:
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        runtime.ready()
+        with runtime.health.within("a call", 0.1):
+            runtime.stopping.wait()
+
+
+class SlowStart:
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        runtime.status("thinking")
+        while not runtime.stopping.is_set():
+            time.sleep(0.01)
+
+
+class Raises:
+    name = "notify"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def run(self, _runtime: ServiceRuntime) -> None:
+        raise self.error
+
+
+KINDS: dict[str, Callable[[], Service]] = {
+    "steady": Steady,
+    "stubborn": Stubborn,
+    "hung": Hung,
+    "slow-start": SlowStart,
+    "config": lambda: Raises(PortInUse("127.0.0.1:1")),
+    "dependency": lambda: Raises(DatabaseUnavailable("gone")),
+    "other": lambda: Raises(MonoInput()),
+    "bug": lambda: Raises(ZeroDivisionError("a bug")),
+}
+
+if __name__ == "__main__":
+    sys.exit(run_service("notify", KINDS[sys.argv[1]], config.load()))
