@@ -62,6 +62,7 @@ def prefect_environment(
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         # Runs: a server that restarts (about 15 s) must not fail them.
         "PREFECT_CLIENT_MAX_RETRIES": "8",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",  # saves every process a request; our server does not ask for it
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         "PREFECT_LOGGING_COLORS": "false",
         **_services(),

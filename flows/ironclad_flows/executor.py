@@ -30,6 +30,7 @@ CALL_SECONDS = 25.0
 """How long one call of `PrefectExecutor` may take, all its requests together."""
 _REQUEST_SECONDS = 10.0
 _CONNECT_SECONDS = 3.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.1, 2.0
 
 # Prefect checks a run's parameters against this when the run is created.
 PARAMETERS = {
@@ -206,12 +207,8 @@ class _Call:
 
         Raises `PrefectUnavailable` for everything else: no connection, no answer in time, an error status, no JSON.
         """
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise PrefectUnavailable(f"{method} {path}: out of time after {CALL_SECONDS:.0f} s.")
-        timeout = httpx.Timeout(min(_REQUEST_SECONDS, left), connect=min(_CONNECT_SECONDS, left))
         try:
-            response = self._client.request(method, path, json=body, timeout=timeout)
+            response = self._request(method, path, body)
             if missing and response.status_code == httpx.codes.NOT_FOUND:
                 return None
             if response.is_error:
@@ -219,3 +216,17 @@ class _Call:
             return response.json() if response.content else None
         except (httpx.HTTPError, ValueError) as exc:
             raise PrefectUnavailable(f"{method} {path}: {exc!r}") from exc
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
+        pause = _FIRST_PAUSE
+        while True:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise PrefectUnavailable(f"{method} {path}: out of time after {CALL_SECONDS:.0f} s.")
+            timeout = httpx.Timeout(min(_REQUEST_SECONDS, left), connect=min(_CONNECT_SECONDS, left))
+            response = self._client.request(method, path, json=body, timeout=timeout)
+            # How Prefect says that its database was busy (SQLite, mostly) and that nothing was changed.
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or pause > _LAST_PAUSE:
+                return response
+            time.sleep(pause)
+            pause *= 2

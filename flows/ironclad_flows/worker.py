@@ -50,6 +50,11 @@ _POLL_SECONDS = 0.2
 class IroncladJobConfiguration(BaseJobConfiguration):
     """How one run is started: only its environment can be set."""
 
+    @classmethod
+    def _base_environment(cls) -> dict[str, str]:
+        # Prefect hands its settings down as variables, which takes 40 ms a run; a forked child has them anyway.
+        return {}
+
     def prepare_for_flow_run(  # noqa: PLR0917 - Prefect's signature
         self,
         flow_run: FlowRun,
@@ -160,6 +165,12 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
         if self._draining:
             return []
         return await super().get_and_submit_flow_runs()
+
+    async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
+        """Skip the state between Pending and Running that lasts a tenth of a second here and costs two requests."""
+
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        """Skip labels that say again what the run's `host:pid` and log say."""
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
         super()._release_limit_slot(flow_run_id)
