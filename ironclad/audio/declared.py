@@ -20,6 +20,8 @@ _OGG_TAIL = 1 << 17
 _OGG_PAGE = 27
 _OGG_LAST = 4
 _MAX_BOXES = 4096
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11")
+_SEGMENT = bytes.fromhex("18538067")
 _UNKNOWN_SIZE = 0x7FFFF000
 """Programs that write WAV into a pipe put sizes from here on."""
 
@@ -34,18 +36,26 @@ class Promise:
     """False where FFmpeg's `duration` is an estimate that must not be compared."""
     cut: str = ""
     """Why the file is known to end early, or empty."""
+    whole: bool = False
+    """The bytes that the headers count are all there: missing samples are damage or a lie, not an early end."""
     bits: int | None = None
 
 
 def read_promise(file: BinaryIO, size: int, sniffed: Sniffed) -> Promise:
     """Read the headers of a sniffed file of `size` bytes."""
-    readers = {"wav": _wav, "flac": _flac, "mp3": _mp3, "aac": _adts, "ogg": _ogg, "mov": _mov, "tta": _tta}
+    readers = {
+        "wav": _wav, "w64": _w64, "flac": _flac, "mp3": _mp3, "aac": _adts, "ogg": _ogg, "mov": _mov, "tta": _tta,
+        "asf": _asf, "matroska": _matroska,
+    }  # fmt: skip
     reader = readers.get(sniffed.demuxer)
     return reader(file, size, sniffed.start) if reader is not None else Promise()
 
 
 def _at(file: BinaryIO, offset: int, count: int) -> bytes:
-    file.seek(offset)
+    try:
+        file.seek(offset)
+    except (OverflowError, OSError):  # a size field led beyond what a file can be
+        return b""
     return file.read(count)
 
 
@@ -83,6 +93,22 @@ def _wav_data(there: int, length: int, block: int, fact: int | None, bits: int |
     return Promise(fact, exact=fact is not None, cut=cut)
 
 
+def _w64(file: BinaryIO, size: int, start: int) -> Promise:
+    """Sony Wave64: chunks of a 16-byte GUID and a size that counts this header, aligned to 8 bytes."""
+    at, block, bits = start + 40, 0, None
+    for _ in range(_MAX_BOXES):
+        header = _at(file, at, 40)
+        length = int.from_bytes(header[16:24], "little")
+        if len(header) < 24 or length < 24:  # noqa: PLR2004 -- a chunk header
+            break
+        if header[:4] == b"fmt " and len(header) == 40:  # noqa: PLR2004 -- with its fixed part
+            block, bits = struct.unpack_from("<HH", header, 36)
+        elif header[:4] == b"data":
+            return _wav_data(size - at - 24, length - 24, block, None, bits)
+        at += length + 7 & ~7
+    return Promise(bits=bits, exact=False)
+
+
 def _flac(file: BinaryIO, _size: int, start: int) -> Promise:
     """STREAMINFO (RFC 9639, 8.2): 36 bits of sample count, 0 for unknown."""
     info = _at(file, start, 42)
@@ -107,7 +133,7 @@ def _mp3(file: BinaryIO, size: int, start: int) -> Promise:
     # No frame is shorter than a header and its side information.
     if header is None or promise.frames > promise.stream_bytes // (4 + header.side_info) * header.samples:
         return Promise(exact=False)
-    return Promise(promise.frames)
+    return Promise(promise.frames, whole=True)
 
 
 def _adts(_file: BinaryIO, _size: int, _start: int) -> Promise:
@@ -156,4 +182,29 @@ def _mov(file: BinaryIO, size: int, start: int) -> Promise:
             what = name.decode("latin-1")
             return Promise(cut=f"its box {what!r} has {size - at} of {length} bytes" + ("" if index else ", no index"))
         at += length
+    return Promise()
+
+
+def _asf(file: BinaryIO, size: int, start: int) -> Promise:
+    """ASF: the data object follows the header object and says its size."""
+    data = start + int.from_bytes(_at(file, start, 24)[16:24], "little")
+    header = _at(file, data, 24)
+    length = int.from_bytes(header[16:24], "little")
+    if header[:8] == _ASF_DATA and data + length <= size:
+        return Promise(whole=True)
+    return Promise(cut=f"{max(0, size - data)} of {length} bytes of audio are there")
+
+
+def _matroska(file: BinaryIO, size: int, start: int) -> Promise:
+    """EBML (RFC 8794): the segment says its size, unless it was written as a live stream."""
+    at = start
+    for _ in range(2):  # the EBML header, then the segment
+        header = _at(file, at, 12)
+        if len(header) < 12:  # noqa: PLR2004 -- an identifier and a size of up to 8 bytes
+            return Promise(cut="it ends inside its header")
+        width = 9 - header[4].bit_length()
+        length = int.from_bytes(header[4 : 4 + width], "big") & (1 << 7 * width) - 1
+        if header[:4] == _SEGMENT and length != (1 << 7 * width) - 1 and at + 4 + width + length > size:
+            return Promise(cut=f"{size - at} of {length} bytes are there")
+        at += 4 + width + length
     return Promise()

@@ -120,25 +120,31 @@ def _judge(source: Source, frames: int, limits: AudioLimits) -> bool:
     damaged, packets = source.damaged, source.packets
     if damaged > max(_FEW_DAMAGED, _DAMAGED_SHARE * packets):
         raise CorruptAudio(f"{damaged} of {packets} packets are damaged", damaged_packets=damaged)
-    missing = _missing(source, frames)
-    if missing and not limits.allow_truncated:
-        raise TruncatedAudio(missing, frames=frames, declared_frames=source.info.declared_frames)
-    if not frames:
-        raise NoSamples
-    return bool(missing)
+    short = _shortage(source, frames)
+    whole = source.promise.whole
+    lost = source.lost + (short if whole and damaged else 0)
+    if lost > _DAMAGED_SHARE * (frames + short):
+        raise CorruptAudio(f"{lost} samples were lost on the way", damaged_packets=damaged, lost_samples=lost)
+    if not short or whole:
+        if not frames:
+            raise NoSamples
+        return False
+    if not limits.allow_truncated:
+        declared = source.info.declared_frames
+        detail = source.promise.cut or f"{frames} of {frames + short} samples are there"
+        raise TruncatedAudio(detail, frames=frames, declared_frames=declared)
+    return True
 
 
-def _missing(source: Source, frames: int) -> str:
-    """What is missing at the end, in words, or nothing."""
+def _shortage(source: Source, frames: int) -> int:
+    """How many samples are missing of those declared; 1 for a file that is cut and does not say."""
     info = source.info
     if info.declared_frames is not None:
-        if frames >= info.declared_frames - _TOLERANCE_FRAMES.get(info.family, 0 if info.lossless else 8192):
-            return ""
-        return source.promise.cut or f"{frames} of {info.declared_frames} samples are there"
+        short = info.declared_frames - frames
+        return short if short > _TOLERANCE_FRAMES.get(info.family, 0 if info.lossless else 8192) else 0
     if source.promise.cut:
-        return source.promise.cut
+        return 1
     if source.promise.exact and info.duration is not None:
-        seconds = frames / info.sample_rate
-        if seconds < info.duration - _TOLERANCE_SECONDS:
-            return f"{seconds:.1f} of {info.duration:.1f} s are there"
-    return ""
+        short = round(info.duration * info.sample_rate) - frames
+        return short if short > _TOLERANCE_SECONDS * info.sample_rate else 0
+    return 0

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 import numpy as np
 
-from ironclad.errors import TooManyChannels
+from ironclad.errors import NotAudio, TooManyChannels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+_SCALE: Final = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
+_U8_ZERO = 128
 LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """FFmpeg's default layout by number of channels."""
 
@@ -33,3 +37,25 @@ def to_frame(block: NDArray[Any], form: str, sample_rate: int, position: int) ->
     frame.pts = position
     frame.time_base = Fraction(1, sample_rate)
     return frame
+
+
+def to_float(frame: av.AudioFrame) -> NDArray[np.float32]:
+    """A frame's samples as float32 (frames, channels), full scale ±1; 24-bit integers are exact."""
+    kind = frame.format.name.removesuffix("p")
+    if kind not in _SCALE:
+        raise NotAudio(f"its sample format {kind} is not supported")
+    data = frame.to_ndarray()
+    shaped = data.T if frame.format.is_planar else data.reshape(-1, frame.layout.nb_channels)
+    if kind == "flt":
+        return shaped.astype(np.float32, copy=False)
+    if kind == "u8":
+        shaped = shaped.astype(np.int16) - _U8_ZERO
+    return (shaped * np.float32(_SCALE[kind])).astype(np.float32, copy=False)
+
+
+def silence(frames: int, channels: int) -> Iterator[NDArray[np.float32]]:
+    """Zeros in blocks of bounded size."""
+    zeros = np.zeros((min(frames, 1 << 16), channels), np.float32)
+    while frames > 0:
+        yield zeros[:frames]
+        frames -= len(zeros)

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import av
-import numpy as np
 from av.error import FFmpegError
 
 from ironclad.audio.declared import Promise, read_promise
-from ironclad.audio.info import AudioInfo, AudioLimits
+from ironclad.audio.describe import describe
+from ironclad.audio.frames import silence, to_float
+from ironclad.audio.mpeg import parse_mpeg
 from ironclad.audio.sniff import Window, sniff
 from ironclad.errors import (
     CorruptAudio,
@@ -38,30 +38,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import numpy as np
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
     from numpy.typing import NDArray
+
+    from ironclad.audio.info import AudioInfo, AudioLimits
 
 _IO_BUFFER = 1 << 18
 _SAMPLE_BYTES = 4
 _MAX_DEMUX_FAILURES = 16
-_FAMILY_OF_CODEC: Final = {
-    "flac": "flac",
-    "alac": "alac",
-    "mp3": "mp3",
-    "mp3float": "mp3",
-    "aac": "aac",
-    "vorbis": "vorbis",
-    "opus": "opus",
-    "libopus": "opus",
-}
-_LOSSLESS: Final = {"flac", "alac", "tta", "wavpack", "wmalossless"}
-_PCM = re.compile(r"pcm_[fsu](\d+)")
-_EXACT_DURATION: Final = {"aiff", "au", "caf", "mov", "ogg", "w64", "wv"}
-"""Demuxers whose stream duration is a count of samples out of the headers."""
-_SCALE: Final = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "flt": 1.0, "dbl": 1.0}
-_U8_ZERO = 128
 _DRM_TAGS: Final = {"drms", "enca", "p608"}
 
 
@@ -131,8 +119,11 @@ class Source:
     ) -> None:
         self.promise = promise
         self.damaged = 0
-        """Packets that could not be decoded (or read) so far."""
+        """Packets that could not be decoded (or read) so far, and stretches without any."""
         self.packets = 0
+        self.lost = 0
+        """Samples that are zeros because they were lost."""
+        self._demuxer = demuxer
         self._container = container
         self._window = window
         self._stream = self._choose(container)
@@ -140,7 +131,7 @@ class Source:
         self._first = next(self._frames, None)
         if self._first is None:
             self._nothing()
-        self.info = self._describe(self._first, demuxer)
+        self.info = describe(container, self._stream, self._first, demuxer, promise)
         self._accept(limits)
 
     @staticmethod
@@ -161,60 +152,11 @@ class Source:
         return stream
 
     def _nothing(self) -> NoReturn:
-        if self.promise.cut or self.promise.frames:
-            raise TruncatedAudio(self.promise.cut or f"none of {self.promise.frames} samples is there")
+        if self.promise.cut or self.promise.frames or (self.promise.exact and self._stream.duration):
+            raise TruncatedAudio(self.promise.cut or "its header is there and its samples are not")
         if self.damaged:
             raise CorruptAudio("no part of it can be decoded")
         raise NoSamples
-
-    def _describe(self, first: AudioFrame, demuxer: str) -> AudioInfo:
-        codec = self._stream.codec_context.name
-        rate, channels = first.sample_rate, first.layout.nb_channels
-        declared = self._declared(demuxer, codec, rate)
-        seconds = None if declared is None else declared / rate
-        if seconds is None and self._stream.duration is not None and self._stream.time_base:
-            seconds = float(self._stream.duration * self._stream.time_base)
-        if seconds is None and self._container.duration is not None:
-            seconds = self._container.duration / 1_000_000
-        return AudioInfo(
-            family=_family(codec, demuxer),
-            container=demuxer,
-            codec=codec.removesuffix("float"),
-            lossless=codec in _LOSSLESS or _PCM.match(codec) is not None,
-            sample_rate=rate,
-            channels=channels,
-            declared_frames=declared,
-            duration=seconds,
-            bits_per_sample=self._bits(codec, first),
-            bit_rate=self._stream.codec_context.bit_rate or self._container.bit_rate or None,
-        )
-
-    def _declared(self, demuxer: str, codec: str, rate: int) -> int | None:
-        if self.promise.frames is not None:
-            return self.promise.frames
-        stream = self._stream
-        if (smpb := _itunes_samples(self._container.metadata.get("iTunSMPB", ""))) is not None:
-            return smpb
-        if demuxer not in _EXACT_DURATION or not self.promise.exact or not stream.duration or not stream.time_base:
-            return None
-        if demuxer == "ogg" and self.promise.cut:
-            return None  # FFmpeg counts to the last page that is there
-        frames = round(stream.duration * stream.time_base * rate)
-        if demuxer == "ogg" and codec in {"opus", "libopus"}:
-            frames -= int.from_bytes(
-                (stream.codec_context.extradata or b"")[10:12], "little"
-            )  # RFC 7845, 5.1: pre-skip
-        return max(0, frames)
-
-    def _bits(self, codec: str, first: AudioFrame) -> int | None:
-        if (pcm := _PCM.match(codec)) is not None:
-            return int(pcm[1])
-        if self.promise.bits is not None and codec in _LOSSLESS:
-            return self.promise.bits
-        extradata = self._stream.codec_context.extradata or b""
-        if codec == "alac" and len(extradata) > 17:  # noqa: PLR2004 -- bitDepth in its magic cookie
-            return extradata[17]
-        return 16 if codec in _LOSSLESS and first.format.name.startswith("s16") else None
 
     def _accept(self, limits: AudioLimits) -> None:
         info = self.info
@@ -232,20 +174,23 @@ class Source:
         """
         info, first = self.info, self._first
         end = info.declared_frames if info.container == "mov" else None
+        tick = float(first.time_base or 0) * info.sample_rate if first is not None else 0.0
         origin: float | None = None
-        done = 0
+        done = known = 0
         while first is not None:
             if (first.sample_rate, first.layout.nb_channels) != (info.sample_rate, info.channels):
                 raise CorruptAudio("its sample rate or its number of channels changes on the way")
             block = to_float(first)
-            if first.pts is not None and first.time_base:
-                at = float(first.pts * first.time_base) * info.sample_rate
+            if first.pts is not None:
+                at = first.pts * tick
                 origin = at if origin is None else origin
                 gap = round(at - origin) - done
                 if gap > max(len(block), info.sample_rate // 50):
-                    self.damaged += 1
+                    self.damaged += self.damaged == known
+                    self.lost += gap
                     yield from silence(gap, info.channels)
                     done += gap
+                known = self.damaged
             if end is not None:
                 block = block[: max(0, end - done)]
             done += len(block)
@@ -267,6 +212,8 @@ class Source:
                     return
                 failures = 0
                 self.packets += packet.size > 0
+                if self._demuxer == "mp3" and packet.size:
+                    self.damaged += _has_junk(packet)
             except FFmpegError as exc:
                 self._count(exc)
                 failures += 1
@@ -288,6 +235,12 @@ class Source:
         self.damaged += 1
 
 
+def _has_junk(packet: Packet[Any]) -> bool:
+    """Whether bytes that belong to no frame follow the frame: FFmpeg skips them without a word."""
+    header = parse_mpeg(bytes(memoryview(packet)[:4]))
+    return header is not None and packet.size > header.length
+
+
 def check_length(frames: int, info: AudioInfo, limits: AudioLimits) -> None:
     """Raise `TooLong` or `DecodedTooLarge` if a signal of `frames` is over the limits."""
     if frames > limits.max_seconds * info.sample_rate:
@@ -295,40 +248,3 @@ def check_length(frames: int, info: AudioInfo, limits: AudioLimits) -> None:
     size = frames * info.channels * _SAMPLE_BYTES
     if size > limits.max_decoded_bytes:
         raise DecodedTooLarge(f"{size} bytes of {limits.max_decoded_bytes} allowed", bytes=size)
-
-
-def silence(frames: int, channels: int) -> Iterator[NDArray[np.float32]]:
-    """Zeros in blocks of bounded size."""
-    zeros = np.zeros((min(frames, 1 << 16), channels), np.float32)
-    while frames > 0:
-        yield zeros[:frames]
-        frames -= len(zeros)
-
-
-def to_float(frame: AudioFrame) -> NDArray[np.float32]:
-    """A frame's samples as float32 (frames, channels), full scale ±1; 24-bit integers are exact."""
-    kind = frame.format.name.removesuffix("p")
-    if kind not in _SCALE:
-        raise NotAudio(f"its sample format {kind} is not supported")
-    data = frame.to_ndarray()
-    shaped = data.T if frame.format.is_planar else data.reshape(-1, frame.layout.nb_channels)
-    if kind == "flt":
-        return shaped.astype(np.float32, copy=False)
-    if kind == "u8":
-        shaped = shaped.astype(np.int16) - _U8_ZERO
-    return (shaped * np.float32(_SCALE[kind])).astype(np.float32, copy=False)
-
-
-def _family(codec: str, demuxer: str) -> str:
-    if codec.startswith("pcm_"):
-        return "aiff" if demuxer == "aiff" else "wav"
-    return "wma" if codec.startswith("wma") else _FAMILY_OF_CODEC.get(codec, "other")
-
-
-def _itunes_samples(smpb: str) -> int | None:
-    """The original sample count of an iTunSMPB comment: ` 00000000 DELAY PADDING COUNT …`, hexadecimal."""
-    fields = smpb.split()
-    try:
-        return int(fields[3], 16) or None
-    except (IndexError, ValueError):
-        return None
