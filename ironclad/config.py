@@ -97,6 +97,9 @@ class OutputSettings(Section):
         "auto", description="auto: FLAC for lossless sources, the source's own family for lossy ones."
     )
     stems: tuple[str, ...] = Field(("instrumental",), description="What is published: instrumental and engine stems.")
+    album_policy: Literal["own-album", "same-album"] = Field(
+        "own-album", description="own-album: tags say `Album (Instrumentals)`; same-album: only the title tells."
+    )
     template: str = Field("", description="Path template below output/; empty is the built-in one.")
     receipts: bool = Field(True, description="Write a .receipt.json beside each file.")
     skip_instrumentals: bool = Field(True, description="Skip files whose tags say they are instrumentals already.")

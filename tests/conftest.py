@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ from ironclad.db.embedded import EmbeddedServer
 from ironclad.db.session import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Throw-away clusters need not survive a power cut.
@@ -87,6 +87,25 @@ def environment(tmp_path: Path, database_url: str) -> dict[str, str]:
         "IRONCLAD_POOLS__CPU__SLOTS": "2",
         "IRONCLAD_DISK__MIN_FREE_BYTES": "1000000",
     }
+
+
+@pytest.fixture(scope="session")
+def make_song() -> Callable[..., Path]:
+    """`make_song(path, seconds=4.0, seed=1, **tags)` writes a tagged song with cover art (flac, mp3 or m4a)."""
+
+    def write(path: Path, seconds: float = 4.0, seed: int = 1, **tags: Any) -> Path:
+        from ironclad.audio import synth  # noqa: PLC0415 - most tests need no audio libraries
+
+        song = synth.short_song(seconds, seed)
+        given = {
+            "title": "Blue", "artist": "Ana", "album": "Colours", "genre": "Pop", "date": "2020", "track": 1,
+            "total": 9, **tags,
+        }  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        synth.write_song(path, song.mixture, synth.Tags(**given), rate=song.rate, cover=synth.cover_art(seed, 64))
+        return path
+
+    return write
 
 
 @pytest.fixture

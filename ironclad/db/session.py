@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlmodel import Session
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import DatabaseUnavailable
@@ -76,7 +76,7 @@ class Database:
         retrying = Retrying(
             retry=retry_if_exception_type(DatabaseUnavailable),
             stop=stop_after_delay(seconds),
-            wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            wait=wait_exponential(multiplier=0.1, max=2.0) + wait_random(0, 0.1),
             reraise=True,
         )
         return retrying(call)

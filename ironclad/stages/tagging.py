@@ -1,0 +1,42 @@
+"""Tags and cover art of a finished file: the source's, as a derived recording carries them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ironclad.metadata.derive import AlbumPolicy, Derivation, derive, with_replay_gain
+from ironclad.metadata.write import write_tags
+from ironclad.stages.metadata import finished
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ironclad.audio.loudness import Loudness
+    from ironclad.config import Settings
+    from ironclad.stages.context import StageContext
+
+
+def derivation(context: StageContext, kind: str) -> Derivation:
+    """How the file of a kind was made."""
+    separated = context.outputs["separate"].data
+    digest = separated["model_digest"]
+    return Derivation(
+        stem=kind, job_uuid=str(context.job.job_uuid), trace_id=context.job.trace_id, engine=separated["engine"],
+        engine_version=separated["version"], model_sha256=(digest,) if digest else (),
+        policy=AlbumPolicy(context.settings.output.album_policy),
+    )  # fmt: skip
+
+
+def apply(context: StageContext, file: Path, kind: str, loudness: Loudness) -> list[dict[str, Any]]:
+    """Write tags and pictures into a finished file; returns what its format could not hold."""
+    reading = finished(context)
+    tags = derive(reading.tags, derivation(context, kind))
+    tags = with_replay_gain(tags, integrated_lufs=loudness.integrated_lufs, peak=loudness.true_peak)
+    losses = write_tags(file, tags, reading.pictures)
+    return [loss.to_dict() for loss in losses]
+
+
+def parameters(settings: Settings) -> Mapping[str, Any]:
+    """What the tags depend on beside the stages before."""
+    return {"album_policy": settings.output.album_policy}
