@@ -14,14 +14,12 @@ from ironclad.ingest.observations import CLAIMED, REFUSED, Noted
 from ironclad.ingest.stability import Print
 from ironclad.jobs import submit
 from ironclad.jobs.states import JobState
-from ironclad.jobs.submit import AlreadyReceived, NewJob
+from ironclad.jobs.submit import NewJob
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
     from uuid import UUID
-
-    from sqlmodel import Session
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from ironclad.ingest.places import Place
 
 _CLAIMS_AT_A_TIME = 4  # so that hashing a few large files does not keep the small ones waiting
-_BATCH = 64
+_BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +84,30 @@ class Intake:
 
     def _receive(self, root: str, batch: Sequence[Candidate]) -> list[Received]:
         with self._database.session() as session:
-            received = [Received(candidate, self._insert(session, root, candidate)) for candidate in batch]
-            notes = [
-                Noted(
-                    one.candidate.path, Print.of(one.candidate.status),
-                    REFUSED if one.candidate.error else CLAIMED,
-                    one.candidate.error.code if one.candidate.error else None, one.job_uuid,
+            jobs = submit.receive_many(session, [self._new(root, candidate) for candidate in batch], self._settings)
+            received = []
+            notes = []
+            for candidate, (job_uuid, is_new) in zip(batch, jobs, strict=True):
+                problem = "" if job_uuid else "An earlier claim of it is about to end."
+                received.append(Received(candidate, job_uuid, problem))
+                if job_uuid is None:
+                    continue
+                error = candidate.error
+                if error is not None and is_new:
+                    claim.refuse_row(session, job_uuid, error)
+                found = Print.of(candidate.status)
+                notes.append(
+                    Noted(candidate.path, found, REFUSED if error else CLAIMED, error.code if error else None, job_uuid)
                 )
-                for one in received
-            ]  # fmt: skip
             observations.note(session, root, notes)
         return received
+
+    def _new(self, root: str, candidate: Candidate) -> NewJob:
+        place = candidate.place
+        return NewJob(
+            user_id=place.user_id, source=Path(root, place.below_root), relative_path=place.relative_path,
+            stat=candidate.status, watch_root=root, ingest_mode=place.root.mode,
+        )  # fmt: skip
 
     def _receive_alone(self, root: str, candidate: Candidate) -> Received:
         try:
@@ -105,21 +116,7 @@ class Intake:
             raise
         except Exception as exc:  # noqa: BLE001 - reported with the file, which is tried again
             log.get(root=root, path=candidate.path).error("ingest_receive_failed", error=repr(exc))
-            return Received(candidate, None, f"no job could be made of it: {exc!r}")
-
-    def _insert(self, session: Session, root: str, candidate: Candidate) -> UUID:
-        place = candidate.place
-        new = NewJob(
-            user_id=place.user_id, source=Path(root, place.below_root), relative_path=place.relative_path,
-            stat=candidate.status, watch_root=root, ingest_mode=place.root.mode,
-        )  # fmt: skip
-        try:
-            job_uuid = submit.receive(session, new, self._settings).job_uuid
-        except AlreadyReceived as exc:
-            return exc.job_uuid
-        if candidate.error is not None:
-            claim.refuse_row(session, job_uuid, candidate.error)
-        return job_uuid
+            return Received(candidate, None, f"No job could be made of it: {exc!r}")
 
     def finish(self, job_uuid: UUID, done: Callable[[Outcome], None]) -> None:
         """Claim a received file in the pool; `done` is called there with the outcome."""

@@ -153,7 +153,8 @@ class _Watched:
         if self._known is not None:
             reason = self._known.reason or "it went away before it was complete"
             return self._say(
-                Verdict.GONE, f"It is not there any more: {reason}.", "Drop it again.", last_size=self._known.size, since=self._known.changed_at.isoformat(),
+                Verdict.GONE, f"It is not there any more: {reason}.", "Drop it again.",
+                last_size=self._known.size, since=self._known.changed_at.isoformat(),
             )  # fmt: skip
         return self._say(Verdict.MISSING, "There is no such file, and Ironclad has never seen one.", "Check the name.")
 

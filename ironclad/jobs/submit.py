@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
-from ironclad.db.tables import SCHEMA_VERSION, Job
+from ironclad.db.tables import SCHEMA_VERSION, Job, JobEvent
 from ironclad.errors import AlreadyRunning, DuplicateContent, IroncladError
 from ironclad.jobs import pipeline
 from ironclad.jobs.ids import trace_id, uuid7
@@ -18,6 +19,7 @@ from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, move, record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from uuid import UUID
 
@@ -81,19 +83,13 @@ def archive_name(source: Path) -> str:
     return f"original{suffix[0].lower() if suffix else ''}"
 
 
-def receive(session: Session, new: NewJob, settings: Settings) -> Job:
-    """Insert the job in state `received`, before its file is touched.
-
-    Raises:
-        AlreadyReceived: the same file (device, inode, size, mtime) is being claimed, or was claimed in copy mode.
-    """
-    key = source_key(new.stat)
+def _row(new: NewJob, settings: Settings) -> Job:
     pools = frozenset(settings.pools)
-    job = Job(
+    return Job(
         job_uuid=uuid7(), user_id=new.user_id, trace_id=trace_id(), schema_version=SCHEMA_VERSION,
         state=JobState.RECEIVED.value, stage=pipeline.FIRST, engine_pool=new.engine_pool,
         pool=new.pool or pipeline.pool_of(pipeline.FIRST, new.engine_pool, pools), priority=new.priority,
-        source_path=display(new.source), source_path_raw=os.fsencode(new.source), source_key=key,
+        source_path=display(new.source), source_path_raw=os.fsencode(new.source), source_key=source_key(new.stat),
         source_size=new.stat.st_size, source_mtime_ns=new.stat.st_mtime_ns, watch_root=new.watch_root,
         relative_path=display(new.relative_path), ingest_mode=new.ingest_mode, archive_name=archive_name(new.source),
         engine=new.engine or settings.engine.name, output_format=new.output_format or settings.output.format,
@@ -101,26 +97,65 @@ def receive(session: Session, new: NewJob, settings: Settings) -> Job:
         parameters=dict(settings.engine.parameters if new.parameters is None else new.parameters),
         options=dict(new.options), title=display(new.source.stem)[:_NAME_LIMIT],
     )  # fmt: skip
+
+
+_OTHER = sa.text(
+    "SELECT DISTINCT ON (source_key) source_key, job_uuid FROM job WHERE source_key = ANY(:keys) "
+    "AND (state = 'received' OR ingest_mode <> 'move') ORDER BY source_key, created_at DESC"
+)
+
+
+def receive(session: Session, new: NewJob, settings: Settings) -> Job:
+    """Insert the job in state `received`, before its file is touched.
+
+    Raises:
+        AlreadyReceived: the same file (device, inode, size, mtime) is being claimed, or was claimed in copy mode.
+    """
+    job = _row(new, settings)
     try:
         with session.begin_nested():
             session.add(job)
             session.flush()
     except IntegrityError as exc:
-        other = session.scalar(
-            sa.text(
-                "SELECT job_uuid FROM job WHERE source_key = :key AND (state = 'received' OR ingest_mode <> 'move') "
-                "ORDER BY created_at DESC LIMIT 1"
-            ),
-            {"key": key},
-        )
-        if other is None:
+        row = session.execute(_OTHER, {"keys": [job.source_key]}).first()
+        if row is None:
             raise
-        raise AlreadyReceived(f"{job.source_path} is job {other}.", other) from exc
+        raise AlreadyReceived(f"{job.source_path} is job {row.job_uuid}.", row.job_uuid) from exc
     record(
         session, job.job_uuid, "received", actor="ingest", attempt=0, to_state="received",
         source=job.source_path, size=job.source_size, user=job.user_id,
     )  # fmt: skip
     return load(session, job.job_uuid)
+
+
+def receive_many(session: Session, new: Sequence[NewJob], settings: Settings) -> list[tuple[UUID | None, bool]]:
+    """`receive` for many files at once: a thousand files dropped together are rows within a second.
+
+    Returns for each file its job and whether that is a new one. A job of None: the file's other job was about to end
+    its claim; ask again.
+    """
+    rows = [_row(one, settings) for one in new]
+    if not rows:
+        return []
+    table = Job.__table__  # type: ignore[attr-defined]  # SQLModel adds it
+    statement = insert(table).on_conflict_do_nothing().returning(table.c.job_uuid)
+    values = [{name: getattr(row, name) for name in row.model_fields_set} for row in rows]
+    inserted = set(session.connection().execute(statement, values).scalars())
+    events = [
+        {
+            "job_uuid": row.job_uuid, "kind": "received", "to_state": "received", "attempt": 0, "actor": "ingest",
+            "data": {"source": row.source_path, "size": row.source_size, "user": row.user_id},
+        }
+        for row in rows if row.job_uuid in inserted
+    ]  # fmt: skip
+    if events:
+        session.connection().execute(insert(JobEvent.__table__), events)  # type: ignore[attr-defined]  # likewise
+    keys = [row.source_key for row in rows if row.job_uuid not in inserted]
+    others = {row.source_key: row.job_uuid for row in session.execute(_OTHER, {"keys": keys})} if keys else {}
+    return [
+        (row.job_uuid, True) if row.job_uuid in inserted else (others.get(row.source_key), False)
+        for row in rows
+    ]  # fmt: skip
 
 
 _FAIR = sa.text(
@@ -179,6 +214,11 @@ def claimed(session: Session, job_uuid: UUID, content_hash: str) -> JobState:
         },
     )  # fmt: skip
     return JobState.QUEUED
+
+
+def release_source(session: Session, job_uuid: UUID) -> None:
+    """Let the source become another job: somebody who names a file twice means it (watch roots never take one twice)."""
+    session.execute(sa.text("UPDATE job SET source_key = NULL WHERE job_uuid = :job"), {"job": job_uuid})
 
 
 def refuse(session: Session, job_uuid: UUID, error: IroncladError) -> None:
