@@ -299,6 +299,13 @@ class NotFound(IroncladError):
     hint = "List what is there, for example with `ironclad jobs list`."
 
 
+class NoInstallation(NotFound):
+    """There is no installation here yet."""
+
+    code = "E_NO_INSTALLATION"
+    hint = "`ironclad up`, `ironclad process` and `ironclad db upgrade` make one; --data-dir chooses another folder."
+
+
 class BadRequest(IroncladError):
     """The request cannot be carried out as given."""
 
@@ -453,6 +460,15 @@ class Drained(IroncladError):
     kind = ErrorKind.CONTROL
     retryable = True
     hint = "Nothing to do: another worker takes it."
+
+
+class Paused(IroncladError):
+    """Nothing new may start now."""
+
+    code = "E_PAUSED"
+    kind = ErrorKind.CONTROL
+    retryable = True
+    hint = "Run `ironclad resume`; `ironclad status` says what is paused."
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------

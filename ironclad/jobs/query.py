@@ -15,6 +15,7 @@ from ironclad.jobs.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlmodel import Session
 
@@ -31,6 +32,8 @@ class JobFilter:
     text: str | None = None
     """Part of title, artist, album or path, letter case aside."""
     error_code: str | None = None
+    since: datetime | None = None
+    """Only jobs received at that time or later."""
     before: UUID | None = None
     """Only jobs older than this one (the last of the page before)."""
     limit: int = 50
@@ -73,6 +76,8 @@ def jobs(session: Session, wanted: JobFilter) -> Sequence[Job]:
         statement = statement.where(Job.user_id == wanted.user)
     if wanted.error_code:
         statement = statement.where(Job.error_code == wanted.error_code)
+    if wanted.since:
+        statement = statement.where(col(Job.created_at) >= wanted.since)
     if wanted.before:
         statement = statement.where(col(Job.job_uuid) < wanted.before)
     if wanted.text:

@@ -217,7 +217,7 @@ def claimed(session: Session, job_uuid: UUID, content_hash: str) -> JobState:
 
 
 def release_source(session: Session, job_uuid: UUID) -> None:
-    """Let the source become another job: somebody who names a file twice means it (watch roots never take one twice)."""
+    """Let a source that was copied or linked become another job: who names a file twice means it."""
     session.execute(sa.text("UPDATE job SET source_key = NULL WHERE job_uuid = :job"), {"job": job_uuid})
 
 

@@ -1,0 +1,150 @@
+"""From file names on a command line to jobs in the queue: what `process` and `submit` have in common."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ironclad.engines.registry import installed_engines
+from ironclad.errors import BadRequest, NotFound
+from ironclad.ingest import claim
+from ironclad.ingest.places import DEFAULT_USER, absolute
+from ironclad.ingest.rules import Rules
+from ironclad.jobs import submit
+from ironclad.jobs.submit import NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.ingest.claim import Outcome
+
+INSTRUMENTAL: Final = "instrumental"
+_SHOWN: Final = 5
+
+
+class Format(StrEnum):
+    """Output formats; a test holds them to the setting's."""
+
+    AUTO = "auto"
+    FLAC = "flac"
+    MP3 = "mp3"
+    M4A = "m4a"
+    OPUS = "opus"
+    OGG = "ogg"
+    WAV = "wav"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to process. `relative` is where it was below the folder that was named; it names the album."""
+
+    path: Path
+    relative: str
+
+
+def gather(names: Iterable[Path], settings: Settings) -> list[Found]:
+    """The files named, and the music in the folders named (recursively, links to folders not followed).
+
+    A file that is named is taken whatever it is called; it is for the pipeline to refuse it. Raises `NotFound` with
+    all names that are not there, or if there is no music at all.
+    """
+    found: dict[Path, Found] = {}
+    missing: list[str] = []
+    rules = Rules(settings.ingest)
+    for name in names:
+        path = absolute(name)
+        if path.is_dir():
+            for one in _music(path, rules):
+                found.setdefault(one.path, one)
+        elif path.exists():
+            real = path.resolve()
+            found.setdefault(real, Found(real, path.name))
+        else:
+            missing.append(submit.display(name))
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise NotFound(f"No such file or folder: {', '.join(missing[:_SHOWN])}{more}.")
+    if not found:
+        raise NotFound("There is no music in what was named.")
+    return list(found.values())
+
+
+def _music(folder: Path, rules: Rules) -> Iterator[Found]:
+    for base, folders, files in os.walk(folder):
+        below = os.path.relpath(base, folder)
+        prefix = "" if below == "." else f"{below}/"
+        folders[:] = sorted(name for name in folders if rules.folder(f"{prefix}{name}") is None)
+        for name in sorted(files):
+            path = Path(base, name)
+            if rules.file(f"{prefix}{name}") is None and path.is_file():
+                yield Found(path.resolve(), f"{folder.name}/{prefix}{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line asks for; None: as the settings say."""
+
+    engine: str | None = None
+    engine_pool: str = "cpu"
+    output_format: str | None = None
+    stems: tuple[str, ...] | None = None
+    user: str = DEFAULT_USER
+    priority: int = 0
+    pool: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def job(self, found: Found) -> NewJob:
+        """The job to make of a file; the file stays where it is. Raises OSError if it is gone."""
+        return NewJob(
+            user_id=self.user, source=found.path, relative_path=found.relative, stat=found.path.lstat(),
+            ingest_mode="copy", priority=self.priority, engine=self.engine, engine_pool=self.engine_pool,
+            output_format=self.output_format, stems=self.stems, options=dict(self.options), pool=self.pool,
+        )  # fmt: skip
+
+
+def wishes(
+    settings: Settings, *, engine: str | None, output_format: Format | None, stems: str | None, force: bool,
+    output: Path | None = None, user: str = DEFAULT_USER, priority: int = 0, pool: str | None = None,
+) -> Wishes:  # fmt: skip
+    """Check what was asked for before any file is touched.
+
+    Raises `EngineMissing`, and `BadRequest` for stems that the engine does not make or an impossible output folder.
+    """
+    spec = installed_engines().get(engine or settings.engine.name)
+    spec.resolve(settings.engine.parameters if engine is None else {})
+    wanted = None if stems is None else tuple(dict.fromkeys(name.strip() for name in stems.split(",") if name.strip()))
+    spec.check_stems(stem for stem in wanted or settings.output.stems if stem != INSTRUMENTAL)
+    options: dict[str, Any] = {"force": True} if force else {}
+    if output is not None:
+        if output.exists() and not output.is_dir():
+            raise BadRequest(f"{submit.display(output)} is a file; -o takes a folder.")
+        options["output_dir"] = str(absolute(output))
+    pools = [name for name in spec.pools if name in settings.pools] or list(spec.pools)
+    return Wishes(
+        engine=engine, engine_pool=pools[0], stems=wanted or None, user=user, priority=priority, pool=pool,
+        output_format=None if output_format is None else output_format.value, options=options,
+    )  # fmt: skip
+
+
+def queue(database: Database, settings: Settings, wish: Wishes, found: Found) -> Outcome:
+    """Copy one file into the archive and queue its job; what cannot be copied is visible as a failed job.
+
+    Raises `AlreadyReceived` (a watch root has it, or another command is at it), `DiskFull`, `DatabaseUnavailable`.
+    """
+    outcome = claim.take(database, settings, wish.job(found))
+    if outcome.error is not None and outcome.state == "received":
+        # It would wait for the watcher to try again; here somebody waits for the answer.
+        claim.refuse(database, settings, outcome.job_uuid, outcome.error)
+    with database.session() as session:
+        submit.release_source(session, outcome.job_uuid)
+    return outcome
+
+
+def names(found: Sequence[Found]) -> str:
+    """`song.flac` or `12 files`."""
+    return found[0].path.name if len(found) == 1 else f"{len(found)} files"
