@@ -30,8 +30,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9 ,()'_&+!-]+")
 def component(text: str, *, fallback: str = "_", limit: int = MAX_COMPONENT) -> str:
     """One path component of any text: no separators, no `..`, no control or direction characters, limited in bytes.
 
-    At most `limit` bytes; NFC; a leading dot goes (it hides the file), trailing dots and spaces go (Windows drops them), reserved Windows
-    names get an underscore; nothing left gives `fallback`.
+    At most `limit` bytes; NFC; a leading dot goes (it hides the file), trailing dots and spaces go (Windows drops
+    them), reserved Windows names get an underscore; nothing left gives `fallback`.
     """
     if not _PLAIN.fullmatch(text):
         text = _without_controls(unicodedata.normalize("NFC", text)).translate(_REPLACED)

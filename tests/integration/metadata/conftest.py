@@ -74,7 +74,7 @@ def audio(masters: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def encode_image(codec: str, size: tuple[int, int], shade: int = 80) -> bytes:
+def make_image(codec: str, size: tuple[int, int], shade: int = 80) -> bytes:
     width, height = size
     pixels = np.full((height, width, 3), shade, dtype=np.uint8)
     pixels[: height // 2, :, 0] = 200
@@ -87,18 +87,24 @@ def encode_image(codec: str, size: tuple[int, int], shade: int = 80) -> bytes:
 
 
 @pytest.fixture(scope="session")
+def encode_image() -> Callable[[str, tuple[int, int]], bytes]:
+    """`encode_image("libwebp", (width, height))`: a picture with two colours."""
+    return make_image
+
+
+@pytest.fixture(scope="session")
 def jpeg() -> bytes:
-    return encode_image("mjpeg", (64, 48))
+    return make_image("mjpeg", (64, 48))
 
 
 @pytest.fixture(scope="session")
 def png() -> bytes:
-    return encode_image("png", (32, 32))
+    return make_image("png", (32, 32))
 
 
 @pytest.fixture(scope="session")
 def webp() -> bytes:
-    return encode_image("libwebp", (50, 40))
+    return make_image("libwebp", (50, 40))
 
 
 @pytest.fixture
