@@ -100,12 +100,12 @@ class Band:
         kick = thump + np.pad(click, (0, len(thump) - len(click)))
         body = np.sin(2 * np.pi * 185 * time) * np.exp(-22 * time) * 0.5
         rattle = np.stack([self._noise(1200, 9000, 0.35) for _ in range(2)]) * np.exp(-16 * time)
-        snare = np.array([[1.0], [0.8]]) * (body + rattle * 0.7)
+        snare = np.array([[1.0], [0.8]]) * (body + rattle * 1.4)
         tick = np.stack([self._noise(6500, 16000, 0.08) for _ in range(2)]) * np.exp(
             -60 * time[: round(0.08 * self._rate)]
         )
-        hits = ((self._style.kick, np.stack([kick, kick * 0.94]) * 1.3), (self._style.snare, snare),
-                (self._style.hat, tick * np.array([[0.2], [0.45]])))  # fmt: skip
+        hits = ((self._style.kick, np.stack([kick, kick * 0.94])), (self._style.snare, snare),
+                (self._style.hat, tick * np.array([[0.6], [1.1]])))  # fmt: skip
         for pattern, hit in hits:
             for bar in range(self._bars):
                 for step in [index for index, mark in enumerate(pattern) if mark == "x"]:

@@ -76,6 +76,7 @@ class HostPool:
             if host is None:
                 host = self._make(spec, key[1], device)
                 host.start(check)
+                self._enter(slot, host)
             yield host
         finally:
             self._give_back(key, slot, host)
@@ -113,6 +114,13 @@ class HostPool:
                 self._changed.wait(_POLL_SECONDS)
                 if check is not None:
                     check()
+
+    def _enter(self, slot: _Slot, host: EngineHost) -> None:
+        """Let `close` know of a host that was just started."""
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            slot.host = host
 
     def _give_back(self, key: Key, slot: _Slot, host: EngineHost | None) -> None:
         usable = host is not None and host.alive

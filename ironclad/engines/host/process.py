@@ -80,9 +80,15 @@ def end_group() -> None:
     os._exit(0)
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process in bytes; 0 where /proc is missing."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * resource.getpagesize()
-    return 0
+def memory_bytes() -> tuple[int, int]:
+    """Resident memory of this process now and at its peak, in bytes; zeros where /proc is missing.
+
+    Not `getrusage`: its peak is inherited from the process that started this one.
+    """
+    found = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name in {"VmRSS", "VmHWM"}:
+                found[name] = int(value.split()[0]) * 1024
+    return found.get("VmRSS", 0), found.get("VmHWM", 0)

@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 import queue
-import resource
 import sys
 import threading
 import time
@@ -163,12 +162,12 @@ class Server:
         self._channel.send(Done(request.id, time.monotonic() - began, stems))
 
     def _stats(self, request_id: int) -> Stats:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        rss, peak_rss = process.memory_bytes()
         return Stats(
             id=request_id,
-            rss=process.resident_bytes(),
-            peak_rss=usage.ru_maxrss * 1024,
-            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            rss=rss,
+            peak_rss=peak_rss,
+            cpu_seconds=time.process_time(),
             uptime_seconds=time.monotonic() - self._started,
             jobs=self._jobs,
         )

@@ -1,0 +1,85 @@
+"""A short recording, and hosts that run the engines in `rogues/`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from ironclad.engines.client import EngineHost
+from ironclad.engines.contract import EngineSpec, MemoryModel, ModelSpec
+from ironclad.engines.parameters import Parameter, ParameterKind
+from ironclad.engines.separation import HostSettings, SeparationRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROGUES = Path(__file__).parent / "rogues"
+FRAMES = 4410
+WHAT = ("value", "memory", "torch", "disk", "exit", "mono", "impostor", "SIGSEGV", "SIGKILL", "SIGABRT", "lock",
+        "fork", "session", "nan", "short", "long", "missing")  # fmt: skip
+
+
+def rogue_spec(name: str) -> EngineSpec:
+    return EngineSpec(
+        name=name.lower(), title=name, version="1", api_version=1, entry=f"rogue_engines:{name}",
+        stems=("vocals", "rest"), models=(ModelSpec(name="one", title="", licence="MIT"),), memory=MemoryModel(base=1),
+        parameters=(
+            Parameter(name="steps", kind=ParameterKind.INTEGER, default=4, minimum=1),
+            Parameter(name="pause", kind=ParameterKind.NUMBER, default=0.0, minimum=0.0),
+            Parameter(name="what", kind=ParameterKind.CHOICE, default="value", choices=WHAT),
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
+    samples = np.random.default_rng(1).uniform(-0.5, 0.5, (2, FRAMES)).astype(np.float32)
+    samples.T.astype("<f4").tofile(tmp_path / "mix.f32")
+    (tmp_path / "out").mkdir()
+    return samples
+
+
+@pytest.fixture
+def request_for(mixture: np.ndarray[Any, Any], tmp_path: Path) -> Callable[..., SeparationRequest]:
+    def build(**changes: Any) -> SeparationRequest:
+        fields = {
+            "input": tmp_path / "mix.f32",
+            "frames": FRAMES,
+            "channels": 2,
+            "rate": 44100,
+            "output": tmp_path / "out",
+        }
+        params = {key: changes.pop(key) for key in ("steps", "pause", "what") if key in changes}
+        return SeparationRequest(**{**fields, "params": params, **changes})
+
+    return build
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., EngineHost]]:
+    """Makes a host for a rogue engine, not started; every host is closed at the end."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made: list[EngineHost] = []
+
+    def make(name: str, *, argv: Any = None, interpreter: Path | None = None, **changes: Any) -> EngineHost:
+        times = {"stall_seconds": 20.0, "cancel_seconds": 1.0, "start_seconds": 20.0, "load_seconds": 20.0}
+        fields = {field: changes.pop(field) for field in ("environment",) if field in changes}
+        settings = HostSettings(search_path=(ROGUES,), **{**times, **changes})
+        made.append(
+            EngineHost(replace(rogue_spec(name), **fields), settings=settings, argv=argv, interpreter=interpreter)
+        )
+        return made[-1]
+
+    yield make
+    for engine_host in made:
+        engine_host.close()
+
+
+@pytest.fixture
+def host(build: Callable[..., EngineHost]) -> Callable[..., EngineHost]:
+    """Starts a host for a rogue engine."""
+    return lambda name, **changes: build(name, **changes).start()

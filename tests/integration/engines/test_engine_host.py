@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import pytest
+
+from ironclad import errors
+from ironclad.engines.contract import PrivateEnvironment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ironclad.engines.client import EngineHost
+    from ironclad.engines.separation import Progress, SeparationRequest
+
+    Start = Callable[..., EngineHost]
+    Ask = Callable[..., SeparationRequest]
+
+
+def test_separates_several_recordings_on_one_warm_host(
+    host: Start, request_for: Ask, mixture: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    engine = host("Echo")
+    steps: list[Progress] = []
+    result = engine.separate(request_for(pause=0.11), progress=steps.append)
+    assert sorted(result.stems) == ["rest", "vocals"]
+    vocals = result.stems["vocals"]
+    np.testing.assert_array_equal(np.fromfile(vocals.path, "<f4").reshape(-1, 2).T, mixture / 2)
+    assert vocals.sha256 == hashlib.sha256(vocals.path.read_bytes()).hexdigest()
+    assert vocals.peak == pytest.approx(float(np.abs(mixture / 2).max()))
+    assert result.params == {"steps": 4, "pause": 0.11, "what": "value"}
+    assert [step.fraction for step in steps] == [0.25, 0.5, 0.75, 1.0]
+    assert steps[-1].written == mixture.shape[1]
+    engine.separate(request_for())
+    engine.separate(request_for())
+    stats = engine.stats()
+    assert stats.jobs == 3
+    assert stats.rss > 1 << 20
+    engine.ping()
+    assert engine.alive
+    engine.close()
+    assert not engine.alive
+    assert not psutil.pid_exists(engine.pid)
+
+
+def test_only_the_stems_wanted_are_written(host: Start, request_for: Ask, tmp_path: Path) -> None:
+    result = host("Echo").separate(request_for(stems=("rest",)))
+    assert list(result.stems) == ["rest"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rest.f32"]
+
+
+def test_what_libraries_print_does_not_reach_the_protocol(host: Start, request_for: Ask) -> None:
+    engine = host("Chatty")
+    assert engine.separate(request_for()).stems
+    engine.ping()
+    engine.close()
+    printed = engine._child.stderr_tail()
+    assert "downloading 3%" in printed
+    assert "from a child" in printed
+    assert "and to stderr" in printed
+
+
+def test_the_host_is_easy_prey_for_the_kernel_and_limited_as_told(host: Start) -> None:
+    engine = host("Echo", memory_bytes=3 << 30, threads=3)
+    process = psutil.Process(engine.pid)
+    assert Path(f"/proc/{engine.pid}/oom_score_adj").read_text().strip() == "800"
+    assert process.rlimit(resource.RLIMIT_DATA) == (3 << 30, 3 << 30)
+    assert process.environ()["OMP_NUM_THREADS"] == "3"
+    assert os.getpgid(engine.pid) == engine.pid
+
+
+def test_sloppy_progress_is_put_right(host: Start, request_for: Ask) -> None:
+    steps: list[Progress] = []
+    host("Sloppy").separate(request_for(), progress=steps.append)
+    assert [(step.done, step.total) for step in steps] == [(3, 4), (3, 4), (9, 9), (9, 9)]
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "survives"),
+    [
+        ("value", errors.EngineFailed, True),
+        ("exit", errors.EngineFailed, True),
+        ("disk", errors.DiskFull, True),
+        ("mono", errors.MonoInput, True),
+        ("impostor", errors.EngineFailed, True),
+        ("memory", errors.OutOfMemory, False),
+        ("torch", errors.OutOfMemory, False),
+    ],
+)
+def test_what_an_engine_raises_is_one_failed_call(
+    host: Start, request_for: Ask, what: str, error: type[Exception], *, survives: bool
+) -> None:
+    out = request_for().output
+    engine = host("Raising")
+    with pytest.raises(errors.IroncladError) as caught:
+        engine.separate(request_for(what=what))
+    assert type(caught.value) is error
+    assert caught.value.context["engine"] == "raising"
+    assert engine.alive is survives
+    assert list(out.iterdir()) == []
+    if survives:
+        with pytest.raises(errors.EngineFailed, match="bad tensor") as again:
+            engine.separate(request_for(what="value"))
+        assert "Traceback" in again.value.context["stderr"]
+    else:
+        with pytest.raises(errors.EngineDied, match="ended already"):
+            engine.separate(request_for())
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [("exit", "exit status 7"), ("SIGSEGV", "SIGSEGV"), ("SIGKILL", "SIGKILL"), ("SIGABRT", "SIGABRT")],
+)
+def test_a_host_that_dies_says_how_and_shows_its_last_words(
+    host: Start, request_for: Ask, what: str, text: str
+) -> None:
+    engine = host("Dying")
+    with pytest.raises(errors.EngineDied, match=text) as caught:
+        engine.separate(request_for(what=what))
+    assert "last words" in caught.value.context["stderr"]
+    assert not engine.alive
+
+
+def test_a_kill_by_the_kernel_is_out_of_memory(host: Start, request_for: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = host("Dying")
+    monkeypatch.setattr(engine._oom, "_before", -1)  # as if the kernel's counter had grown since
+    with pytest.raises(errors.OutOfMemory, match="the kernel killed"):
+        engine.separate(request_for(what="SIGKILL"))
+
+
+def test_the_memory_limit_is_an_error_not_a_crash(host: Start, request_for: Ask) -> None:
+    with pytest.raises(errors.OutOfMemory):
+        host("Greedy", memory_bytes=1 << 30).separate(request_for())
+
+
+@pytest.mark.parametrize("what", ["value", "lock"])
+def test_a_hang_is_noticed_and_ended(host: Start, request_for: Ask, what: str) -> None:
+    engine = host("Hanging", stall_seconds=0.6)
+    with pytest.raises(errors.EngineStalled, match=r"no progress for 0\.6 s \(at 25%\)"):
+        engine.separate(request_for(what=what))
+    assert not psutil.pid_exists(engine.pid)
+
+
+def test_progress_that_does_not_advance_is_no_progress(host: Start, request_for: Ask) -> None:
+    with pytest.raises(errors.EngineStalled):
+        host("Stuck", stall_seconds=0.6).separate(request_for())
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        ("nan", errors.OutputInvalid),
+        ("short", errors.OutputInvalid),
+        ("long", errors.OutputInvalid),
+        ("mono", errors.EngineFailed),
+        ("missing", errors.EngineFailed),
+    ],
+)
+def test_wrong_stems_are_refused_and_removed(
+    host: Start, request_for: Ask, tmp_path: Path, what: str, error: type[Exception]
+) -> None:
+    engine = host("Wrong")
+    with pytest.raises(error):
+        engine.separate(request_for(what=what))
+    assert engine.alive
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_is_named(host: Start, request_for: Ask, tmp_path: Path) -> None:
+    request = request_for()
+    (tmp_path / "out" / "vocals.f32.part").symlink_to("/dev/full")
+    with pytest.raises(errors.DiskFull):
+        host("Echo").separate(request)
+
+
+# --- being stopped ---------------------------------------------------------------------------------------------------
+
+
+def raise_once(error: Exception, after: int) -> Callable[[], None]:
+    calls = iter(range(1000))
+
+    def check() -> None:
+        if next(calls) >= after:
+            raise error
+
+    return check
+
+
+@pytest.mark.parametrize("name", ["Echo", "Polite", "Swallowing"])
+@pytest.mark.parametrize(
+    "error", [errors.Cancelled("by the user"), errors.LeaseLost("taken over"), KeyboardInterrupt()]
+)
+def test_a_check_that_raises_stops_the_engine_and_goes_on(
+    host: Start, request_for: Ask, tmp_path: Path, name: str, error: BaseException
+) -> None:
+    engine = host(name, cancel_seconds=0.5)
+    with pytest.raises(type(error)) as caught:
+        engine.separate(request_for(pause=0.05, steps=400), check=raise_once(error, 2))  # type: ignore[arg-type]
+    assert caught.value is error
+    assert engine.alive is (name != "Swallowing")
+    if name != "Swallowing":
+        assert list((tmp_path / "out").iterdir()) == []
+        if name == "Echo":
+            assert engine.separate(request_for()).stems
+    else:
+        assert not psutil.pid_exists(engine.pid)
+
+
+def test_a_progress_callback_may_stop_it_too(host: Start, request_for: Ask) -> None:
+    engine = host("Echo")
+
+    def lost(_: Progress) -> None:
+        raise errors.LeaseLost
+
+    with pytest.raises(errors.LeaseLost):
+        engine.separate(request_for(pause=0.05, steps=400), progress=lost)
+    assert engine.alive
+
+
+def test_a_load_can_be_given_up(build: Start) -> None:
+    engine = build("NeverLoads")
+    with pytest.raises(errors.Cancelled):
+        engine.start(raise_once(errors.Cancelled(), 2))
+    assert not psutil.pid_exists(engine.pid)
+
+
+# --- starting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("NoSuchEngine", errors.PluginBroken, "cannot be imported"),
+        ("BadModel", errors.ModelBroken, r"layer\.0"),
+        ("broken_factory", errors.ModelBroken, "no such device"),
+        ("DiesLoading", errors.EngineDied, "exit status 1"),
+        ("NeverLoads", errors.EngineStalled, "no progress"),
+    ],
+)
+def test_an_engine_that_does_not_load_leaves_no_process(
+    build: Start, name: str, error: type[Exception], text: str
+) -> None:
+    engine = build(name, load_seconds=1.0)
+    with pytest.raises(error, match=text):
+        engine.start()
+    engine.close()
+    assert not psutil.pid_exists(engine.pid)
+
+
+def test_a_private_environment_that_is_not_built_is_missing(build: Start) -> None:
+    with pytest.raises(errors.EngineMissing, match="is not built"):
+        build("Echo", environment=PrivateEnvironment(requirements=("torch==2.13.0",)))
+
+
+def test_an_interpreter_that_is_not_there_is_named(build: Start, tmp_path: Path) -> None:
+    with pytest.raises(errors.PluginBroken, match="interpreter cannot be started"):
+        build("Echo", interpreter=tmp_path / "python").start()
+
+
+def test_a_bad_request_is_refused_before_the_host_hears_of_it(host: Start, request_for: Ask, tmp_path: Path) -> None:
+    engine = host("Echo")
+    for request, error in (
+        (request_for(steps=0), errors.BadRequest),
+        (request_for(stems=("kazoo",)), errors.BadRequest),
+        (request_for(frames=0), errors.BadRequest),
+        (request_for(frames=1), errors.BadRequest),
+        (request_for(output=tmp_path / "nowhere"), errors.BadRequest),
+        (request_for(input=tmp_path / "gone.f32"), errors.SourceMissing),
+    ):
+        with pytest.raises(error):
+            engine.separate(request)
+    assert engine.separate(request_for()).stems
+
+
+def test_a_second_thread_is_refused(host: Start, request_for: Ask) -> None:
+    engine = host("Echo")
+    running = threading.Event()
+    release = threading.Event()
+
+    def hold(_: Progress) -> None:
+        running.set()
+        release.wait(10)
+
+    thread = threading.Thread(target=lambda: engine.separate(request_for(), progress=hold))
+    thread.start()
+    assert running.wait(10)
+    with pytest.raises(errors.BadRequest, match="busy"):
+        engine.ping()
+    release.set()
+    thread.join(10)
+    engine.ping()
