@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> int:
 
     server = Server(connection, child.main)
     try:
-        objects = preload.load(arguments[1:])
+        objects = preload.load((*preload.PREFECT_MODULES, *arguments[1:]))
     except BaseException:  # noqa: BLE001 - told to the worker, which raises it
         server.send(event="failed", error=traceback.format_exc())
         return 1

@@ -43,14 +43,14 @@ _SINGLE_THREADED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 def load(modules: Sequence[str]) -> int:
-    """Import Prefect's modules and `modules`, then freeze them out of garbage collection.
+    """Import `modules`, then freeze everything out of garbage collection.
 
     Returns the number of objects frozen. Raises `ConfigError` if a thread is running afterwards, and whatever an
     import raises.
     """
     given = {name: os.environ.get(name) for name in _SINGLE_THREADED}
     os.environ.update(dict.fromkeys(_SINGLE_THREADED, "1"))
-    for module in (*PREFECT_MODULES, *modules):
+    for module in modules:
         importlib.import_module(module)
     for name, value in given.items():
         # Programs that a run starts (engine hosts) may use the cores they were given.

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
 from ironclad.config import load
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from ironclad.stages.runner import JobOutcome, StageOutcome
 
 _DONE = frozenset({"succeeded", "queued", "skipped"})
-_NOT_OURS = frozenset({"cancelled", "lost"})
+# Nothing failed: somebody wanted it so, or another attempt has the job.
+_LEFT = frozenset({"cancelled", "lost", "not_started"})
 
 
 def stage_task(stage: str, call: Callable[[], StageOutcome]) -> StageOutcome:
@@ -49,7 +51,7 @@ def to_state(outcome: JobOutcome) -> State[Any] | dict[str, str]:
     """What the flow returns for an outcome: a summary when it went on, else the state that Prefect shall show."""
     if outcome.state in _DONE:
         return {"state": outcome.state}
-    if outcome.state in _NOT_OURS:
+    if outcome.state in _LEFT:
         return Cancelled(message=_summary(outcome))
     return Failed(message=_summary(outcome))
 
@@ -67,7 +69,7 @@ def process_track(job_uuid: str, attempt: int) -> Any:
 
     worker = f"{os.environ.get('PREFECT__WORKER_NAME', 'flow')}@{socket.gethostname()}:{os.getpid()}"
     try:
-        outcome = run_job(UUID(job_uuid), attempt, load(), worker=worker, around=stage_task)
+        outcome = run_job(UUID(job_uuid), attempt, load(), worker=worker, run_id=flow_run.get_id(), around=stage_task)
     except LeaseLost as lost:
         return Cancelled(message=str(lost))
     except IroncladError as error:

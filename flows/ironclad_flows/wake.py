@@ -72,6 +72,8 @@ def wake(folder: Path, pool: str) -> int:
     kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as ours, _short(folder) as short:
         for entry in folder.glob(f"{_prefix(pool)}*{_SUFFIX}"):
+            if not entry.name.removeprefix(_prefix(pool)).removesuffix(_SUFFIX).isdigit():
+                continue  # another pool, whose name begins alike
             try:
                 ours.sendto(b"", f"{short}/{entry.name}")
                 woken += 1
