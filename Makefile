@@ -8,7 +8,7 @@ PYTEST_WORKERS ?= 2
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs format clean
+.PHONY: help install demo test chaos check bench docs format clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: $(STAMP) ## Three songs with known stems go through the whole pipeline; pr
 
 test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores) and print coverage
 	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered
+
+chaos: $(STAMP) ## Kill every process in turn while songs run (minutes)
+	$(CLEAN) $(BIN)/python -m pytest -m chaos -s tests/chaos
 
 check: $(STAMP) ## Lint, format, types, layers
 	$(BIN)/ruff check .
