@@ -1,4 +1,8 @@
-"""The disk floor: with less free space nothing new starts, and work resumes by itself."""
+"""The disk floor: with less free space nothing new starts, and work resumes by itself.
+
+This keeps the switch that the dispatcher and every claim obey. What one job or one copy needs is asked where it begins
+(`stages/room.py`, `ingest/claim.py`).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 
 HYSTERESIS: Final = 1.1
 """Work resumes at this multiple of the floor: at the floor itself it would flutter with each file."""
-_FLOAT_BYTES = 4
 _CHECK_SECONDS = 5.0
 
 
@@ -46,27 +49,6 @@ def space(layout: Layout, floor_bytes: int) -> Space:
     free = {folder: durable.free_bytes(folder) for folder in folders}
     tightest = min(folders, key=free.__getitem__)
     return Space(tightest, free[tightest], floor_bytes)
-
-
-def require(settings: Settings, needed_bytes: int = 0) -> None:
-    """Raise `DiskFull` unless `needed_bytes` fit above the floor. For before work: nothing is half-written then."""
-    found = space(settings.layout, settings.disk.min_free_bytes)
-    if found.free_bytes - needed_bytes < found.floor_bytes:
-        raise DiskFull(
-            f"{found.path} has {found.free_bytes} bytes free; {needed_bytes} are needed and "
-            f"{found.floor_bytes} must stay free (disk.min_free_bytes).",
-            path=found.path, free_bytes=found.free_bytes, needed_bytes=needed_bytes, floor_bytes=found.floor_bytes,
-        )  # fmt: skip
-
-
-def estimate_bytes(*, seconds: float, sample_rate: int, channels: int, stems: int, source_bytes: int = 0) -> int:
-    """What a job needs at most while it runs, in bytes.
-
-    The recording as 32-bit float PCM once for the staged mixture and once for each stem, each published stem encoded
-    (never larger than 24-bit PCM, so counted as three quarters of the float size), and the original's copy.
-    """
-    decoded = int(seconds * sample_rate) * channels * _FLOAT_BYTES
-    return decoded * (1 + stems) + decoded * stems * 3 // 4 + source_bytes
 
 
 class DiskFloor:

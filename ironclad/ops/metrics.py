@@ -40,7 +40,7 @@ class MetricSpec:
     type: MetricType
     help: str
     service: str
-    """Whose /metrics has it; `*` is every service."""
+    """Whose /metrics has it: names of services, or `*` for every one."""
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
 
@@ -59,6 +59,7 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         "*",
         ("component",),
     ),
+    MetricSpec("ironclad_database_up", _G, "Whether the database answered this scrape.", "dispatch watch"),
     MetricSpec("ironclad_jobs", _G, "Jobs in each state.", "dispatch", ("state",)),
     MetricSpec("ironclad_queue_depth", _G, "Jobs that wait for a worker.", "dispatch", ("pool",)),
     MetricSpec("ironclad_queue_oldest_age_seconds", _G, "Age of the job that waits longest.", "dispatch", ("pool",)),
@@ -80,12 +81,16 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
         _STAGE_BUCKETS,
     ),
     MetricSpec("ironclad_audio_seconds_total", _C, "Length of the recordings that succeeded.", "dispatch"),
-    MetricSpec("ironclad_database_up", _G, "Whether the database answered this scrape.", "dispatch"),
     MetricSpec("ironclad_disk_free_bytes", _G, "Free space of the data folder's tightest disk.", "dispatch"),
     MetricSpec("ironclad_disk_floor_bytes", _G, "disk.min_free_bytes.", "dispatch"),
-    MetricSpec("ironclad_watch_files_claimed_total", _C, "Files that became jobs.", "watch"),
-    MetricSpec("ironclad_watch_files_ignored_total", _C, "Files left alone by an ignore rule.", "watch"),
-    MetricSpec("ironclad_watch_files_refused_total", _C, "Files that could not be taken.", "watch"),
+    MetricSpec("ironclad_watch_files_received_total", _C, "Files of this machine's roots that became jobs.", "watch"),
+    MetricSpec(
+        "ironclad_watch_observations",
+        _G,
+        "Files that the watcher remembers, by what it knows of them.",
+        "watch",
+        ("status",),
+    ),
     MetricSpec(
         "ironclad_watch_pickup_seconds",
         _H,
@@ -106,7 +111,9 @@ class Metrics:
 
     def __init__(self, service: str, *, process: bool = True) -> None:
         self.registry = CollectorRegistry()
-        self._specs: Mapping[str, MetricSpec] = {s.name: s for s in METRICS if s.service in {"*", service}}
+        self._specs: Mapping[str, MetricSpec] = {
+            s.name: s for s in METRICS if s.service == "*" or service in s.service.split()
+        }
         self._refreshers: list[Callable[[], None]] = []
         self._made: dict[str, Counter | Gauge | Histogram] = {}
         if process:

@@ -1,4 +1,4 @@
-"""What the queue looks like and what happened in it, read from the database when Prometheus asks.
+"""What the queue and the watch roots look like, and what happened there, read from the database at each scrape.
 
 Work happens in short-lived processes on many hosts; the database is the one place that saw all of it. Counters begin
 at zero when the service starts and count the events since. Two dispatchers count the same events: use `max`, not `sum`.
@@ -15,6 +15,9 @@ from ironclad.errors import DatabaseUnavailable
 from ironclad.jobs.states import SETTLED, JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import TextClause
     from sqlmodel import Session
 
     from ironclad.db.session import Database
@@ -46,32 +49,71 @@ _LAST = sa.text("SELECT coalesce(max(id), 0) FROM job_event WHERE at <= ironclad
 _STAGE_OUTCOMES = {"stage_done": "done", "stage_reused": "reused"}
 
 
-class QueueReader:
-    """Brings the dispatcher's metrics up to date, in bounded time; without a database the counters stay."""
+class EventReader:
+    """Brings metrics up to date before each scrape, in bounded time; without a database they keep their values.
 
-    def __init__(self, database: Database, metrics: Metrics, *, lag_seconds: float = _LAG_SECONDS) -> None:
+    Args:
+        database: where the events are.
+        metrics: of the service.
+        parameters: more for `events`.
+        lag_seconds: how old an event must be to be counted.
+    """
+
+    events: TextClause
+    """Reads rows with an `id` above `:last`, oldest first, at most `:batch`."""
+
+    def __init__(
+        self, database: Database, metrics: Metrics, parameters: Mapping[str, Any] | None = None, *,
+        lag_seconds: float = _LAG_SECONDS,
+    ) -> None:  # fmt: skip
         self._database = database
-        self._lag = lag_seconds
         self._metrics = metrics
+        self._parameters = {**(parameters or {}), "lag": lag_seconds, "batch": _BATCH}
         self._lock = threading.Lock()
         self._last: int | None = None
-        self._pools: set[str] = set()
         metrics.on_scrape(self.refresh)
 
+    def count(self, session: Session) -> None:
+        """Set the gauges."""
+        raise NotImplementedError
+
+    def event(self, event: Any) -> None:
+        """Count one event."""
+        raise NotImplementedError
+
     def refresh(self) -> None:
-        """Read the queue and what happened since the last time."""
+        """Read how things are, and what happened since the last time."""
         up = self._metrics.gauge("ironclad_database_up")
         with self._lock:
             try:
                 with self._database.session() as session:
                     session.execute(sa.text(f"SET LOCAL statement_timeout = '{_TIMEOUT}'"))
-                    self._count(session)
+                    self.count(session)
                     self._tally(session)
                 up.set(1)
             except DatabaseUnavailable:
                 up.set(0)
 
-    def _count(self, session: Session) -> None:
+    def _tally(self, session: Session) -> None:
+        if self._last is None:
+            self._last = int(session.scalar(_LAST, {"lag": self._parameters["lag"]}) or 0)
+            return
+        for row in session.execute(self.events, {**self._parameters, "last": self._last}):
+            self.event(row)
+            self._last = int(row.id)
+
+
+class QueueReader(EventReader):
+    """The dispatcher's metrics."""
+
+    events = _EVENTS
+
+    def __init__(self, database: Database, metrics: Metrics, *, lag_seconds: float = _LAG_SECONDS) -> None:
+        self._pools: set[str] = set()
+        super().__init__(database, metrics, lag_seconds=lag_seconds)
+
+    def count(self, session: Session) -> None:
+        """Jobs by state and pool."""
         rows = session.execute(_COUNTS).all()
         jobs = self._metrics.gauge("ironclad_jobs")
         depth, age, running = (
@@ -94,15 +136,8 @@ class QueueReader:
                 case "running":
                     running.labels(row.key).set(row.n)
 
-    def _tally(self, session: Session) -> None:
-        if self._last is None:
-            self._last = int(session.scalar(_LAST, {"lag": self._lag}) or 0)
-            return
-        for row in session.execute(_EVENTS, {"last": self._last, "lag": self._lag, "batch": _BATCH}):
-            self._tally_event(row)
-            self._last = int(row.id)
-
-    def _tally_event(self, event: Any) -> None:
+    def event(self, event: Any) -> None:
+        """Claims, ends, errors, stages."""
         metrics = self._metrics
         if event.kind == "received":
             metrics.counter("ironclad_jobs_received_total").inc()
@@ -121,3 +156,42 @@ class QueueReader:
         if event.kind in _STAGE_OUTCOMES and event.seconds is not None:
             outcome = _STAGE_OUTCOMES[event.kind]
             metrics.histogram("ironclad_stage_duration_seconds").labels(event.stage, outcome).observe(event.seconds)
+
+
+_RECEIVED = sa.text(
+    "SELECT e.id, extract(epoch FROM j.created_at - o.changed_at)::float AS seconds "
+    "FROM job_event e JOIN job j ON j.job_uuid = e.job_uuid "
+    "LEFT JOIN observation o ON o.root = j.watch_root AND o.job_uuid = j.job_uuid "
+    "WHERE e.id > :last AND e.kind = 'received' AND j.watch_root = ANY(:roots) "
+    "AND e.at <= ironclad_now() - make_interval(secs => :lag) ORDER BY e.id LIMIT :batch"
+)
+_OBSERVATIONS = sa.text("SELECT status, count(*) AS n FROM observation WHERE root = ANY(:roots) GROUP BY status")
+
+
+class WatchReader(EventReader):
+    """The watcher's metrics, for the given roots."""
+
+    events = _RECEIVED
+
+    def __init__(
+        self, database: Database, metrics: Metrics, roots: list[str], *, lag_seconds: float = _LAG_SECONDS
+    ) -> None:
+        self._roots = roots
+        self._statuses: set[str] = set()
+        super().__init__(database, metrics, {"roots": roots}, lag_seconds=lag_seconds)
+
+    def count(self, session: Session) -> None:
+        """Files by status."""
+        gauge = self._metrics.gauge("ironclad_watch_observations")
+        rows = session.execute(_OBSERVATIONS, {"roots": self._roots}).all()
+        self._statuses.update(row.status for row in rows)
+        for status in self._statuses:
+            gauge.labels(status).set(0)
+        for row in rows:
+            gauge.labels(row.status).set(row.n)
+
+    def event(self, event: Any) -> None:
+        """A file that became a job."""
+        self._metrics.counter("ironclad_watch_files_received_total").inc()
+        if event.seconds is not None:
+            self._metrics.histogram("ironclad_watch_pickup_seconds").observe(max(0.0, event.seconds))

@@ -1,14 +1,24 @@
-"""`ironclad run watch`: the watcher of this machine's watch roots."""
+"""`ironclad run watch`: the watcher of this machine's watch roots, with their health and metrics."""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from ironclad.db.session import Database
+from ironclad.ingest.places import absolute
+from ironclad.ingest.watch import How
 from ironclad.ingest.watcher import Watcher
+from ironclad.ops.queue_metrics import WatchReader
 
 if TYPE_CHECKING:
+    from ironclad.ingest.watch import RootStatus
+    from ironclad.ops.health import HealthBoard
     from ironclad.ops.service import ServiceRuntime
+
+_LOOK_SECONDS = 5.0
+_UNREACHABLE = "Mount it again or put it right; until then nothing is concluded about its files."
+_POLLED = "Files are found by listing the folder. Set watch = 'polling' for this root if that is as it must be."
 
 
 class WatchService:
@@ -18,8 +28,41 @@ class WatchService:
 
     def run(self, runtime: ServiceRuntime) -> None:
         """Watch until the runtime stops."""
-        database = Database.open(runtime.settings)
+        settings = runtime.settings
+        database = Database.open(settings)
         try:
-            Watcher(database, runtime.settings).run(runtime.stopping, runtime.ready)
+            WatchReader(database, runtime.metrics, [str(absolute(root.path)) for root in settings.watch_roots])
+            watcher = Watcher(database, settings)
+            polled = {str(root.path) for root in settings.watch_roots if root.watch == "polling"}
+
+            def look() -> None:
+                while not runtime.stopping.wait(_LOOK_SECONDS):
+                    report(runtime.health, watcher.status(), polled)
+
+            def ready() -> None:
+                report(runtime.health, watcher.status(), polled)
+                runtime.ready()
+
+            threading.Thread(target=look, name="root health", daemon=True).start()
+            watcher.run(runtime.stopping, ready)
         finally:
             database.close()
+
+
+def report(health: HealthBoard, roots: list[RootStatus], polled: set[str]) -> None:
+    """Say how each root is. One that cannot be reached does not stop the others, so it is degraded, not failed.
+
+    Args:
+        health: where.
+        roots: how they are watched.
+        polled: the roots that a setting says to poll.
+    """
+    for number, root in enumerate(roots, start=1):
+        name = f"root {number}"
+        match root.how:
+            case How.UNKNOWN:
+                health.degraded(name, f"{root.path}: {root.reason}", _UNREACHABLE)
+            case How.POLLING if root.path not in polled:
+                health.degraded(name, f"{root.path} is polled: {root.reason}", _POLLED)
+            case _:
+                health.ok(name, f"{root.path}: {root.how}")

@@ -1,0 +1,92 @@
+"""Decoder and engines."""
+
+from __future__ import annotations
+
+import math
+import struct
+import tempfile
+import wave
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ironclad.errors import IroncladError
+from ironclad.ops.checks.outcome import fail, ok, warn
+
+if TYPE_CHECKING:
+    from ironclad.config import Settings
+    from ironclad.engines.contract import EngineSpec
+    from ironclad.ops.checks.outcome import Outcome
+
+_RATE = 44_100
+_BUILT_IN = "center"
+
+
+def _tone(seconds: float, channels: int = 2) -> list[tuple[float, ...]]:
+    """A tone per channel, each at its own pitch: enough stereo for any engine."""
+    count = int(seconds * _RATE)
+    pitches = [220.0 * (1 + channel / 2) for channel in range(channels)]
+    return [tuple(0.3 * math.sin(2 * math.pi * pitch * n / _RATE) for pitch in pitches) for n in range(count)]
+
+
+def decoder(_settings: Settings) -> list[Outcome]:
+    """A tiny recording through the sandboxed decoder."""
+    from ironclad.audio.decode import decode  # noqa: PLC0415 - heavy, and only here
+    from ironclad.audio.info import AudioLimits  # noqa: PLC0415
+
+    frames = _tone(0.1)
+    with tempfile.TemporaryDirectory(prefix="ironclad-doctor-") as folder:
+        path = Path(folder, "tone.wav")
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(2)
+            file.setsampwidth(2)
+            file.setframerate(_RATE)
+            file.writeframes(b"".join(struct.pack("<2h", *(int(x * 32767) for x in frame)) for frame in frames))
+        try:
+            decoded = decode(path, None, AudioLimits())
+        except IroncladError as exc:
+            return [fail(str(exc), "Install again (the packages av and soundfile carry the decoders).")]
+    if decoded.frames != len(frames):
+        detail = f"{decoded.frames} samples came back of {len(frames)}"
+        return [fail(detail, "Install the packages av and numpy again.")]
+    return [ok("decodes in its sandbox, to the sample")]
+
+
+def engines(settings: Settings) -> list[Outcome]:
+    """Every engine that is registered, every plugin that is broken, and one second through the built-in engine."""
+    from ironclad.engines.registry import installed_engines  # noqa: PLC0415 - loads the plugins
+
+    registry = installed_engines()
+    found = [
+        warn(state.error, "Update or uninstall the plugin.", about=state.name)
+        for state in registry.plugins()
+        if state.error
+    ]
+    names = [spec.name for spec in registry]
+    if settings.engine.name not in names:
+        detail = f"engine.name is {settings.engine.name}, installed: {', '.join(names) or 'none'}"
+        found.append(fail(detail, "Install the engine, or set engine.name to one that is there."))
+    for spec in registry:
+        if spec.name == _BUILT_IN:
+            found.append(_separate_a_second(spec))
+        else:
+            found.append(ok(f"{spec.title} {spec.version}, {'/'.join(spec.devices)}", about=spec.name))
+    return found
+
+
+def _separate_a_second(spec: EngineSpec) -> Outcome:
+    from ironclad.engines.client import EngineHost  # noqa: PLC0415 - only here
+    from ironclad.engines.separation import SeparationRequest  # noqa: PLC0415
+
+    frames = _tone(1.0)
+    with tempfile.TemporaryDirectory(prefix="ironclad-doctor-") as folder:
+        source = Path(folder, "mixture.f32")
+        source.write_bytes(b"".join(struct.pack("<2f", *frame) for frame in frames))
+        output = Path(folder, "stems")
+        output.mkdir()
+        request = SeparationRequest(input=source, frames=len(frames), channels=2, rate=_RATE, output=output)
+        try:
+            with EngineHost(spec) as host:
+                done = host.separate(request)
+        except IroncladError as exc:
+            return fail(str(exc), exc.hint, about=spec.name)
+    return ok(f"separated 1 s into {', '.join(done.stems)} in {done.seconds:.2f} s", about=spec.name)

@@ -1,0 +1,211 @@
+"""PostgreSQL, Prefect, the services and what they need: ports, watch roots, inotify."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from ironclad.db.embedded import EmbeddedServer
+from ironclad.errors import DatabaseUnavailable, PrefectUnavailable
+from ironclad.ops import directory, fronts
+from ironclad.ops.checks.outcome import fail, ok, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.ops.checks.outcome import Outcome
+
+_FEW_WATCHES = 8192
+_FEW_INSTANCES = 64
+_OLDEST_POSTGRES = 14
+_LATE_SECONDS = 30.0
+_UP = "Start it with `ironclad up`, or `ironclad run {}`."
+
+
+def postgres(settings: Settings) -> list[Outcome]:
+    """The server starts and answers, and its schema is this version's."""
+    if settings.database_url is None and not (settings.layout.postgres / "PG_VERSION").exists():
+        return [_try_embedded()]
+    from ironclad.db.session import Database  # noqa: PLC0415 - heavy, and only here
+
+    database = Database.open(settings)
+    try:
+        return list(_ask(database))
+    finally:
+        database.close()
+
+
+def _try_embedded() -> Outcome:
+    """No database yet: show that one can be made here, without making it."""
+    with tempfile.TemporaryDirectory(prefix="ironclad-doctor-") as folder:
+        server = EmbeddedServer(Path(folder, "postgres"), {"fsync": "off"})
+        try:
+            server.start()
+        finally:
+            server.release()
+    return ok("the embedded server can be started here; `ironclad up` makes the database")
+
+
+def _ask(database: Database) -> Iterator[Outcome]:
+    import sqlalchemy as sa  # noqa: PLC0415 - as above
+
+    from ironclad.db import schema  # noqa: PLC0415
+
+    with database.session() as session:
+        number = int(session.scalar(sa.text("SHOW server_version_num")) or 0)
+        offset = float(
+            session.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())::float - :now"), {"now": time.time()})
+            or 0
+        )
+    version = f"PostgreSQL {number // 10000}.{number % 10000}"
+    if number // 10000 < _OLDEST_POSTGRES:
+        yield fail(version, f"Ironclad needs PostgreSQL {_OLDEST_POSTGRES} or newer.")
+    else:
+        kind = "embedded" if database.server is not None else "given by IRONCLAD_DATABASE_URL"
+        yield ok(f"{version}, {kind}")
+    if abs(offset) > _LATE_SECONDS:
+        remedy = "Run a time service on both machines."
+        yield warn(f"its clock differs from ours by {offset:.0f} s", remedy, about="clock")
+    revision = schema.current(database)
+    if revision == schema.HEAD:
+        yield ok(f"schema {revision}", about="schema")
+    else:
+        detail = f"the schema is {revision or 'empty'}, this version needs {schema.HEAD}"
+        yield fail(detail, "Run `ironclad db upgrade`.", about="schema")
+
+
+def prefect(settings: Settings) -> list[Outcome]:
+    """The Prefect API answers a question."""
+    if settings.prefect.api_url is None and _service(settings, "prefect") is None:
+        return [warn("the Prefect server does not run", _UP.format("prefect"))]
+    executor = fronts.executor_of(settings)()
+    try:
+        executor.state(str(UUID(int=0)))
+    except PrefectUnavailable as exc:
+        return [fail(exc.detail, "See logs/prefect.jsonl and prefect.api_url.")]
+    return [ok("the API answers")]
+
+
+def _service(settings: Settings, name: str) -> directory.Announcement | None:
+    found = directory.find(settings.layout.run, name)
+    return found if found is not None and found.alive else None
+
+
+def services(settings: Settings) -> list[Outcome]:
+    """Each service that belongs to this machine: it runs, and it is ready."""
+    import httpx  # noqa: PLC0415 - only here
+
+    names = ["watch", "dispatch", *(["prefect"] if settings.prefect.api_url is None else [])]
+    found = []
+    for name in [*names, *map(directory.worker, settings.pools)]:
+        announcement = _service(settings, name)
+        if announcement is None:
+            command = name.replace(directory.WORKER_PREFIX, "worker --pool ")
+            found.append(warn("does not run", _UP.format(command), about=name))
+            continue
+        try:
+            health = httpx.get(f"{announcement.url}/health", timeout=5, trust_env=False).json()
+        except (httpx.HTTPError, ValueError) as exc:
+            found.append(fail(f"process {announcement.pid} does not answer: {exc!r}", "Restart it.", about=name))
+            continue
+        bad = [component for component in health["components"] if component["status"] != "ok"]
+        if health["ready"] and not bad:
+            found.append(ok(f"ready, process {announcement.pid}", about=name))
+        else:
+            detail = "; ".join(f"{c['name']} {c['status']}: {c['detail']}" for c in bad) or "not ready yet"
+            remedy = " ".join(dict.fromkeys(c["remedy"] for c in bad if c["remedy"])) or "Wait, or see its log."
+            found.append((warn if health["ready"] else fail)(detail, remedy, about=name))
+    return found
+
+
+def other_hosts(settings: Settings) -> list[Outcome]:
+    """Services of all hosts as the database knows them: which have fallen silent."""
+    if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
+        return [ok("the database does not run; nothing is known")]
+    import psycopg  # noqa: PLC0415 - only here
+
+    from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
+
+    try:
+        with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
+            rows = connection.execute(
+                "SELECT name, extract(epoch FROM ironcladtime.time() - seen_at)::float FROM worker ORDER BY name"
+            ).fetchall()
+    except psycopg.Error as exc:
+        raise DatabaseUnavailable(str(exc).strip()) from exc
+    silent = [(name, seconds) for name, seconds in rows if seconds > _LATE_SECONDS]
+    remedy = "If it is gone for good, this passes with the next clean stop of a service of that name; else start it."
+    found = [warn(f"silent for {seconds:.0f} s", remedy, about=name) for name, seconds in silent]
+    return found or [ok(f"{len(rows)} services report")]
+
+
+def ports(settings: Settings) -> list[Outcome]:
+    """Each port is free, or held by the service that it is for."""
+    wanted = {
+        name: (settings.services.host, directory.port_of(name, settings))
+        for name in [directory.SUPERVISOR, "watch", "dispatch", "prefect", *map(directory.worker, settings.pools)]
+    }
+    if settings.prefect.api_url is None:
+        wanted["prefect API"] = (settings.prefect.host, settings.prefect.port)
+    taken = []
+    for name, (host, port) in wanted.items():
+        owner = _service(settings, name.removesuffix(" API"))
+        if port and owner is None and not _free(host, port):
+            taken.append(f"{name}: {host}:{port}")
+    if taken:
+        remedy = "Stop what listens there, or change services.base_port or prefect.port."
+        return [fail(f"taken by somebody else: {', '.join(taken)}", remedy)]
+    return [ok("free, or held by our services")]
+
+
+def _free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def watch_roots(settings: Settings) -> list[Outcome]:
+    """Each watch root is there and may be read, and emptied where files are moved out of it."""
+    found = []
+    for root in settings.watch_roots:
+        path = root.path.expanduser()
+        about = str(path)
+        needed = os.R_OK | os.X_OK | (os.W_OK if root.mode == "move" else 0)
+        if not path.is_dir():
+            if path == settings.layout.input:
+                found.append(ok("is made when the watcher starts", about=about))
+            else:
+                found.append(fail("is not there", "Make the folder, mount it, or correct ingest.roots.", about=about))
+        elif not os.access(path, needed):
+            rights = "read and write" if root.mode == "move" else "read"
+            found.append(fail("may not be used", f"Give the Ironclad user the right to {rights} it.", about=about))
+        else:
+            found.append(ok(f"can be used, mode {root.mode}", about=about))
+    return found
+
+
+def inotify(_settings: Settings) -> list[Outcome]:
+    """The kernel's limits on watched folders."""
+    folder = Path("/proc/sys/fs/inotify")
+    try:
+        watches = int((folder / "max_user_watches").read_text(encoding="ascii"))
+        instances = int((folder / "max_user_instances").read_text(encoding="ascii"))
+    except (OSError, ValueError) as exc:
+        return [warn(f"no inotify here ({exc})", "Roots are polled; set watch = 'polling' to be explicit.")]
+    detail = f"{watches} folders can be watched, by {instances} watchers"
+    if watches < _FEW_WATCHES or instances < _FEW_INSTANCES:
+        remedy = f"sysctl fs.inotify.max_user_watches=65536 fs.inotify.max_user_instances={_FEW_INSTANCES * 2}"
+        return [warn(detail, remedy)]
+    return [ok(detail)]
