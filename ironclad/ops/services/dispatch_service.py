@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from ironclad.db.session import Database
-from ironclad.errors import PrefectUnavailable
+from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailable
 from ironclad.jobs.dispatch import Dispatcher
 from ironclad.ops import fronts
 from ironclad.ops.disk import DiskFloor
 from ironclad.ops.queue_metrics import QueueReader
+from ironclad.stages import filing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,18 @@ class WatchedExecutor:
         return result
 
 
+def _file(database: Database, runtime: ServiceRuntime) -> None:
+    """File the originals of jobs that failed without a worker to do it; a disk that refuses is visible, and waits."""
+    try:
+        filing.sweep(database, runtime.settings)
+    except DatabaseUnavailable:
+        raise
+    except IroncladError as exc:
+        runtime.health.degraded("filing", str(exc), exc.hint)
+    else:
+        runtime.health.ok("filing")
+
+
 class DispatchService:
     """Hands queued jobs to the executor and puts right what went wrong.
 
@@ -95,6 +108,11 @@ class DispatchService:
         try:
             QueueReader(database, runtime.metrics)
             floor = DiskFloor(settings, database, runtime.health, runtime.metrics)
-            Dispatcher(database, settings, executor, floor.step).run(runtime.stopping, runtime.ready)
+
+            def housekeeping() -> None:
+                floor.step()
+                _file(database, runtime)
+
+            Dispatcher(database, settings, executor, housekeeping).run(runtime.stopping, runtime.ready)
         finally:
             database.close()
