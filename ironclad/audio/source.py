@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 _IO_BUFFER = 1 << 18
 _SAMPLE_BYTES = 4
 _MAX_DEMUX_FAILURES = 16
+_PADDED: Final = {"mov", "ogg"}
+"""Containers that declare where the recording ends inside the last block, which FFmpeg does not always respect."""
 _DRM_TAGS: Final = {"drms", "enca", "p608"}
 
 
@@ -172,17 +174,18 @@ class Source:
 
         Samples that a damaged stretch of the file lost are zeros, as far as the file's timestamps tell.
         """
-        info, first = self.info, self._first
-        end = info.declared_frames if info.container == "mov" else None
-        tick = float(first.time_base or 0) * info.sample_rate if first is not None else 0.0
+        info, frame = self.info, self._first
+        end = info.declared_frames if info.container in _PADDED else None
+        tick = float(frame.time_base or 0) * info.sample_rate if frame is not None else 0.0
         origin: float | None = None
         done = known = 0
-        while first is not None:
-            if (first.sample_rate, first.layout.nb_channels) != (info.sample_rate, info.channels):
+        padding: NDArray[np.float32] | None = None
+        while frame is not None:
+            if (frame.sample_rate, frame.layout.nb_channels) != (info.sample_rate, info.channels):
                 raise CorruptAudio("its sample rate or its number of channels changes on the way")
-            block = to_float(first)
-            if first.pts is not None:
-                at = first.pts * tick
+            block = to_float(frame)
+            if frame.pts is not None:
+                at = frame.pts * tick
                 origin = at if origin is None else origin
                 gap = round(at - origin) - done
                 if gap > max(len(block), info.sample_rate // 50):
@@ -191,11 +194,16 @@ class Source:
                     yield from silence(gap, info.channels)
                     done += gap
                 known = self.damaged
-            if end is not None:
-                block = block[: max(0, end - done)]
+            if padding is not None and info.container == "ogg":  # streams chained to one file: it was no padding
+                yield padding
+                done += len(padding)
+                end = padding = None
+            if end is not None and done + len(block) > end:
+                cut = max(0, end - done)
+                block, padding = block[:cut], block[cut:]
             done += len(block)
             yield block
-            first = next(self._frames, None)
+            frame = next(self._frames, None)
 
     @property
     def progress(self) -> float:

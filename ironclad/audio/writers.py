@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -11,7 +12,7 @@ import soundfile
 
 from ironclad.audio.frames import LAYOUTS, to_frame
 from ironclad.audio.quantise import Quantiser
-from ironclad.errors import DiskFull, StorageError
+from ironclad.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,21 +50,52 @@ class Writer(Protocol):
 def open_writer(file: BinaryIO, spec: EncodeSpec, channels: int, rate: int, frames: int) -> Iterator[Writer]:
     """The writer for `spec` on an open file; when the context ends without an error the file is complete.
 
-    Raises `DiskFull` or `StorageError` if the file cannot be written.
+    Raises OSError if the file cannot be written, `StorageError` if the encoder failed for no such reason.
     """
     opened = _open_mp4 if spec.format in {"m4a", "alac"} else _open_sndfile
+    target = _Target(file.fileno())
     try:
-        with opened(file, spec, channels, rate, frames) as writer:
+        with opened(target, spec, channels, rate, frames) as writer:
             yield writer
-    except (soundfile.LibsndfileError, AssertionError) as exc:
-        # libsndfile keeps errno to itself; soundfile asserts that everything was written.
-        raise DiskFull("the encoder could not write everything") from exc
-    except av.error.FFmpegError as exc:
-        raise StorageError(f"the encoder failed: {exc}") from exc
+    except (soundfile.LibsndfileError, AssertionError, av.error.FFmpegError) as exc:
+        # soundfile asserts that everything was written.
+        raise target.failure or StorageError(f"the encoder failed: {exc}") from exc
+    if target.failure is not None:
+        raise target.failure
+
+
+class _Target:
+    """The file as the encoders see it. It remembers a failed write, because the encoders may not."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write everything, or note why not and write nothing from then on."""
+        rest = memoryview(data)
+        try:
+            while rest and self.failure is None:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as exc:
+            self.failure = exc
+        return len(data) - len(rest)
+
+    def read(self, count: int = -1) -> bytes:
+        """Read up to `count` bytes."""
+        return os.read(self._fd, max(0, count))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move."""
+        return os.lseek(self._fd, offset, whence)
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
 
 
 @contextmanager
-def _open_sndfile(file: BinaryIO, spec: EncodeSpec, channels: int, rate: int, frames: int) -> Iterator[Writer]:
+def _open_sndfile(file: _Target, spec: EncodeSpec, channels: int, rate: int, frames: int) -> Iterator[Writer]:
     options: dict[str, Any] = {}
     match spec.format:
         case "wav":
@@ -83,7 +115,7 @@ def _open_sndfile(file: BinaryIO, spec: EncodeSpec, channels: int, rate: int, fr
     if spec.format in _LEVEL:
         options["compression_level"] = _LEVEL[spec.format][spec.quality]
     quantiser = Quantiser(spec.bits) if spec.format in {"wav", "flac"} else None
-    with soundfile.SoundFile(file.fileno(), "w", rate, channels, closefd=False, **options) as sound:
+    with soundfile.SoundFile(cast("BinaryIO", file), "w", rate, channels, **options) as sound:
         yield _Sndfile(sound, quantiser, _VORBIS_ORDER.get(channels) if spec.format in {"ogg", "opus"} else None)
 
 
@@ -100,7 +132,7 @@ class _Sndfile:
 
 
 @contextmanager
-def _open_mp4(file: BinaryIO, spec: EncodeSpec, channels: int, rate: int, _frames: int) -> Iterator[Writer]:
+def _open_mp4(file: _Target, spec: EncodeSpec, channels: int, rate: int, _frames: int) -> Iterator[Writer]:
     # The edit list, which says where the recording begins and ends, counts in movie time: let that be samples.
     options = {"movie_timescale": str(rate), "fflags": "+bitexact"}
     with av.open(file, "w", format="ipod", options=options) as container:
