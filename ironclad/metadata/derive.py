@@ -24,9 +24,7 @@ _REPLAYGAIN_LUFS = -18.0
 _SILENCE_LUFS = -70.0
 """The absolute gate of ITU-R BS.1770-5: below it there is no loudness to speak of."""
 
-_IDENTITY = tuple(
-    entry for entry in FIELDS if entry.key.startswith(("MUSICBRAINZ_", "ACOUSTID_")) or entry.key in {"ISRC", "ASIN"}
-)
+_IDENTITY_KEYS = frozenset({"ISRC", "ASIN"})
 _IDENTITY_PREFIXES = ("MUSICBRAINZ", "ACOUSTID", "UFID:", "DISCOGS", "SPOTIFY", "DEEZER")
 _LOUDNESS_PREFIXES = ("REPLAYGAIN_", "R128_", "MP3GAIN_")
 _OWN = frozenset({
@@ -104,7 +102,7 @@ def derive(tags: TrackTags, derivation: Derivation) -> TrackTags:
         changes["album"] = _versioned(tags.album, name.many) or name.many
         changes["album_sort"] = _versioned(tags.album_sort, name.many)
     for entry in FIELDS:
-        if entry in _IDENTITY or entry.key.startswith(_LOUDNESS_PREFIXES):
+        if _identifies(entry.key) or entry.key.startswith(_LOUDNESS_PREFIXES):
             changes[entry.name] = () if isinstance(getattr(tags, entry.name), tuple) else None
     return replace(tags, **changes)
 
@@ -160,18 +158,24 @@ def _versioned(text: str | None, version: str) -> str | None:
     return text if text.lower().endswith(suffix.lower()) else f"{text} {suffix}"
 
 
+def identity(tags: TrackTags) -> dict[str, Texts]:
+    """The values that say which recording, release or artist this is to a server or a scrobbler, by canonical key."""
+    return {key: tuple(values) for key, values in flatten(tags).items() if _identifies(key)}
+
+
+def _identifies(key: str) -> bool:
+    return key in _IDENTITY_KEYS or key.startswith(_IDENTITY_PREFIXES)
+
+
 def _extra(tags: TrackTags, derivation: Derivation) -> dict[str, Texts]:
-    raw = flatten(tags)
-    moved = {entry.key for entry in _IDENTITY}
-    extra: dict[str, Texts] = {}
-    for key, values in tags.extra.items():
-        identity = key.startswith(_IDENTITY_PREFIXES) or key in moved
-        if not identity and key not in _OWN and not key.startswith(_LOUDNESS_PREFIXES):
-            extra[key] = tuple(values)
-    for key, found in raw.items():
-        if key in moved or (key in tags.extra and key.startswith(_IDENTITY_PREFIXES)):
-            # A source that is derived itself keeps its own source's ids.
-            extra.setdefault(f"{SOURCE_PREFIX}{key}", tuple(found))
+    extra = {
+        key: tuple(values)
+        for key, values in tags.extra.items()
+        if not _identifies(key) and key not in _OWN and not key.startswith(_LOUDNESS_PREFIXES)
+    }
+    for key, values in identity(tags).items():
+        # A source that is derived itself keeps its own source's ids.
+        extra.setdefault(f"{SOURCE_PREFIX}{key}", values)
     own = {
         "IRONCLAD_JOB": derivation.job_uuid,
         "IRONCLAD_STEM": derivation.stem,

@@ -24,24 +24,41 @@ from ironclad.metadata.fields import build
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ironclad.metadata.model import Picture
+
 
 def main(request: dict[str, Any], _report: Callable[[float], None]) -> dict[str, Any]:
     """Target of the sandbox. Request: `path`, `folder` (for pictures), `caps`; reply: the JSON form of a `Reading`."""
     return read_file(Path(request["path"]), Path(request["folder"]), Caps(**request["caps"]))
 
 
+def many(request: dict[str, Any], report: Callable[[float], None]) -> dict[str, Any]:
+    """Target of the sandbox. Request: `paths`, `caps`; reply: `files`, a `Reading` without pictures for each."""
+    paths, caps = request["paths"], Caps(**request["caps"])
+    files = []
+    for number, path in enumerate(paths, start=1):
+        container, found = collect(Path(path), caps)
+        files.append(_reply(container, found, []))
+        report(number / len(paths))
+    return {"files": files}
+
+
 def read_file(path: Path, folder: Path, caps: Caps) -> dict[str, Any]:
     """Tags, pictures (written to `folder`, which must exist), problems and the container's name, as JSON-ready data."""
     container, found = collect(path, caps)
-    tags = build(found.raw())
     stored = [
         picture.stored(folder / f"picture-{number:02}{images.SUFFIXES[picture.mime]}")
         for number, picture in enumerate(found.pictures)
     ]
+    return _reply(container, found, stored)
+
+
+def _reply(container: str, found: Collector, pictures: list[Picture]) -> dict[str, Any]:
+    tags = build(found.raw())
     return {
         "container": container,
         "tags": tags.to_dict(),
-        "pictures": [picture.to_dict() for picture in stored],
+        "pictures": [picture.to_dict() for picture in pictures],
         "problems": [problem.to_dict() for problem in found.problems],
     }
 
