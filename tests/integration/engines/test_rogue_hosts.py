@@ -174,12 +174,15 @@ def test_a_host_that_ignores_cancel_is_killed_in_time(pretend: Pretend, request_
 
 
 def test_a_host_that_finishes_instead_of_cancelling_stays_usable(pretend: Pretend, request_for: Ask) -> None:
-    engine = pretend("""
+    engine = pretend(
+        """
         hello(); loaded(); m = listen(); listen()
         emit(event="done", id=m["id"], seconds=1, stems={})
         emit(event="pong", id=listen()["id"])
         listen()
-    """).start()
+    """,
+        cancel_seconds=5.0,
+    ).start()
     with pytest.raises(errors.Drained):
         engine.separate(request_for(), check=_raise_drained())
     engine.ping()
