@@ -1,6 +1,6 @@
 """Finds what media servers would get wrong in a library, before they do.
 
-Each rule is a function of the tracks; findings name the server, the files and what would happen. Pure: it reads no file.
+Each rule is a function of the tracks; findings name the server, the files and what would happen. No file is read here.
 """
 
 from __future__ import annotations

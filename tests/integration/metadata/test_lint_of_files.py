@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -61,12 +61,13 @@ def test_two_hundred_good_files_pass_in_two_seconds(audio: Callable[..., Path], 
     root = tmp_path / "library"
     paths = library(root, audio("flac"))
     assert len(paths) == 200
-    start = time.perf_counter()
+    before = os.times()
     tracks = facts(root, paths)
     findings = lint(tracks)
-    seconds = time.perf_counter() - start
+    after = os.times()
     assert findings == []
-    assert seconds < 2
+    # Processor time, of the reader's process too: what else runs on this machine does not count.
+    assert sum(after[:4]) - sum(before[:4]) < 2
     plain_copies = [replace(track, identifiers=tracks[0].identifiers, stem="x") for track in tracks[:1]]
     assert "kept-identity" in {finding.rule for finding in lint(plain_copies)}
 
@@ -79,6 +80,14 @@ def test_one_bad_file_costs_nobody_else_their_tags(audio: Callable[..., Path], t
     readings = list(read_many([good, bad, tmp_path / "gone.mp3", good]))
     assert [reading.tags.title for reading in readings] == ["good", None, None, "good"]
     assert readings[2].problems[0].code == "unreadable"
+
+
+def test_a_batch_that_fails_is_read_one_by_one(audio: Callable[..., Path]) -> None:
+    path = audio("flac")
+    text = "x" * 250_000
+    write_tags(path, TrackTags(title="T", extra={f"KEY{number}": (text,) for number in range(8)}))
+    readings = list(read_many([path] * 10))  # together more than the sandbox lets a child say
+    assert [reading.tags.title for reading in readings] == ["T"] * 10
 
 
 def test_reading_nothing_reads_nothing() -> None:

@@ -13,8 +13,8 @@ from ironclad.library.servers import LibraryTrack, jellyfin_album, navidrome_alb
 
 def original(number: int = 1, folder: str = "Ann/Album", **values: object) -> LibraryTrack:
     track = LibraryTrack(
-        path=PurePosixPath(folder, f"{number:02} - Song {number}.flac"), title=f"Song {number}", artist="Ann", album="Album",
-        album_artist="Ann", track=number, release_date="2001",
+        path=PurePosixPath(folder, f"{number:02} - Song {number}.flac"), title=f"Song {number}", artist="Ann",
+        album="Album", album_artist="Ann", track=number, release_date="2001",
     )  # fmt: skip
     return replace(track, **values)  # type: ignore[arg-type]  # any field
 
@@ -70,12 +70,12 @@ def test_errors_come_first() -> None:
 
 
 def good_library() -> list[LibraryTrack]:
-    """Two hundred files as Ironclad publishes them by default, beside their originals: ten albums, ten songs, two discs."""
+    """Two hundred files as Ironclad publishes them by default, and their originals: ten albums of two discs."""
     names = [
         TrackName(
             albumartist=f"Artist {album}", artist=f"Artist {album}", album=f"Album {album} (Instrumentals)",
-            source_album=f"Album {album}", title=f"Song {track} (Instrumental)", track=track % 5 + 1, disc=track // 5 + 1,
-            disctotal=2, stem="Instrumental", stems="Instrumentals",
+            source_album=f"Album {album}", title=f"Song {track} (Instrumental)", track=track % 5 + 1,
+            disc=track // 5 + 1, disctotal=2, stem="Instrumental", stems="Instrumentals",
         )
         for album in range(10)
         for track in range(10)
