@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -19,15 +20,15 @@ import sqlalchemy as sa
 from ironclad.cli import results
 from ironclad.cli.queueing import queue
 from ironclad.config import PoolSettings
-from ironclad.errors import DatabaseUnavailable, IllegalTransition, IroncladError, Paused, SourceMissing
+from ironclad.errors import DatabaseUnavailable, DiskFull, IllegalTransition, IroncladError, Paused, SourceMissing
 from ironclad.jobs import control, lease, query, reap
 from ironclad.jobs.feed import PROGRESS, Feed
 from ironclad.jobs.states import SETTLED, JobState
-from ironclad.ops.disk import require
+from ironclad.ops.disk import space
 from ironclad.stages.runner import run_claim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
     from ironclad.cli.queueing import Found, Wishes
@@ -71,6 +72,19 @@ class _Shared:
     failure: BaseException | None = None
 
 
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Stop as cleanly for `kill` and service managers as for Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class InlineRunner:
     """Processes files with `slots` threads.
 
@@ -102,7 +116,7 @@ class InlineRunner:
         when everything has been cancelled.
         """
         shared = _Shared(list(files))
-        with psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10) as guard:
+        with _sigterm_as_interrupt(), psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10) as guard:
             guard.execute("SELECT pg_advisory_lock(hashtextextended(%s, 2))", (self.pool,))
             self._cancel_left_behind(guard)
             self._require_open()
@@ -147,7 +161,9 @@ class InlineRunner:
 
     def _require_open(self) -> None:
         """Nothing may start while the pipeline is paused or the disk is full; say so instead of waiting for ever."""
-        require(self._settings)
+        found = space(self._settings.layout, self._settings.disk.min_free_bytes)
+        if found.low():
+            raise DiskFull(f"{found.path} has {found.free_bytes} bytes free; {found.floor_bytes} must stay free.")
         with self._database.session() as session:
             if control.switch(session, control.DISK).get("low"):
                 control.set_switch(session, control.DISK, {"low": False})  # left by services that run no more

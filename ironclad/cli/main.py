@@ -76,7 +76,7 @@ class LazyGroup(TyperGroup):
         entry = self._entries.get(name or "")
         return name, command if entry is None else entry.load(), rest
 
-    def main(self, args: Sequence[str] | None = None, _prog_name: str | None = None, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *_names: Any, **extra: Any) -> Any:
         """Run a command line and exit the process with its code."""
         arguments = list(sys.argv[1:] if args is None else args)
         if os.environ.get(_COMPLETION):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -122,12 +121,10 @@ def _show(data: dict[str, Any]) -> None:
 
 def _changes(installation: Installation) -> Iterator[None]:
     """Yields when there may be news: at most twice a second, at least every few seconds."""
-    stopping = threading.Event()
-    feed = Feed(installation.database.dsn, (EVENT,))
-    with contextlib.closing(feed.listen(stopping, tick_seconds=_TICK_SECONDS)) as notices:
-        for _notice in notices:
-            yield
-            stopping.wait(_LEAST_SECONDS)
+    pause = threading.Event()
+    for _notice in Feed(installation.database.dsn, (EVENT,)).listen(pause, tick_seconds=_TICK_SECONDS):
+        yield
+        pause.wait(_LEAST_SECONDS)
 
 
 @app.command()

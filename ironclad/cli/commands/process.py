@@ -1,0 +1,70 @@
+"""`ironclad process`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from ironclad.cli import display, exits, output, queueing, results
+from ironclad.cli.inline import InlineRunner
+from ironclad.cli.installation import opened
+from ironclad.cli.queueing import Format
+
+if TYPE_CHECKING:
+    from ironclad.cli.queueing import Wishes
+
+app = typer.Typer(rich_markup_mode=None)
+
+JSON: Final = {"process": results.JSON}
+_MOST_AT_A_TIME = 8
+
+
+@app.command(no_args_is_help=True)
+def process(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files, or folders to look through.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Put results here, not into the library.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
+    ] = None,
+    output_format: Annotated[Format | None, typer.Option("--format", "-f", help="The format of the results.")] = None,
+    stems: Annotated[
+        str | None,
+        typer.Option("--stems", metavar="STEM,…", help="What to make: instrumental and stems of the engine."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it was done before or there seems to be nothing to do.")
+    ] = False,
+    at_a_time: Annotated[
+        int | None, typer.Option("--jobs", "-j", metavar="N", min=1, max=_MOST_AT_A_TIME, help="Files at a time.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+) -> None:
+    """Process files now, with nothing else running.
+
+    The files stay where they are. Results go into the library of the data folder, or, with -o, directly into a folder.
+    """
+    with opened(context, create=True, quiet=True) as installation:
+        settings = installation.settings
+        found = queueing.gather(files, settings)
+
+        def wishes(pool: str) -> Wishes:
+            return queueing.wishes(
+                settings, engine=engine, output_format=output_format, stems=stems, force=force, output=out, pool=pool
+            )
+
+        slots = at_a_time or min(len(found), _MOST_AT_A_TIME, max(pool.slots for pool in settings.pools.values()))
+        with display.watching(len(found), as_json=as_json) as shown:
+            done = InlineRunner(installation.database, settings, wishes, slots, shown).run(found)
+    summary = results.summary(done)
+    if as_json:
+        output.print_json(summary)
+    elif len(done) > 1:
+        output.say(display.tally(summary))
+    if summary["failed"]:
+        raise typer.Exit(exits.FAILED)
