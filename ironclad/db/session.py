@@ -10,6 +10,7 @@ from sqlalchemy import exc as sa_exc
 from sqlmodel import Session
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
+from ironclad.db import jsonb
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import DatabaseUnavailable
 
@@ -26,6 +27,17 @@ def _sqlalchemy_url(url: str) -> sa.URL:
     """Accept the usual spellings (`postgres://`, `postgresql://`) and put our driver in."""
     parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
     return parsed.set(drivername="postgresql+psycopg")
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sa_exc.OperationalError, sa_exc.InterfaceError) as exc:
+        lines = str(exc.orig or exc).strip().splitlines() or [type(exc.orig or exc).__name__]
+        raise DatabaseUnavailable(lines[0]) from exc
+    except sa_exc.TimeoutError as exc:
+        raise DatabaseUnavailable("All connections of this process are in use.") from exc
 
 
 class Database:
@@ -45,8 +57,9 @@ class Database:
         if options:
             arguments["options"] = options
         self.engine = sa.create_engine(
-            self.url, pool_size=3, max_overflow=7, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments
-        )
+            self.url, pool_size=3, max_overflow=7, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments,
+            json_serializer=jsonb.dumps,
+        )  # fmt: skip
 
     @classmethod
     def open(cls, settings: Settings) -> Database:
@@ -65,11 +78,14 @@ class Database:
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
         """A session that commits at the end and rolls back on any error. Raises `DatabaseUnavailable`."""
-        try:
-            with Session(self.engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except (sa_exc.OperationalError, sa_exc.InterfaceError) as exc:
-            raise DatabaseUnavailable(str(exc.orig or exc).strip().splitlines()[0]) from exc
+        with _translated(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[sa.Connection]:
+        """A bare connection, for migrations. Raises `DatabaseUnavailable`."""
+        with _translated(), self.engine.connect() as connection:
+            yield connection
 
     def patiently(self, call: Callable[[], T], *, seconds: float) -> T:
         """Call until the database answers, at most `seconds` long; then `DatabaseUnavailable`."""

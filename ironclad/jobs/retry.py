@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ironclad.errors import ErrorKind, IroncladError
+from ironclad.errors import Cancelled, ErrorKind, IroncladError
 from ironclad.jobs.states import JobState
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Waiting for the world to get better is not the file's fault: these never use up its failures.
 _FREE: Final = frozenset({ErrorKind.DEPENDENCY, ErrorKind.CONTROL})
 _FREE_CODES: Final = frozenset({"E_DISK_FULL"})
+_MOST_DOUBLINGS: Final = 40  # more than any delay needs, and 2 ** 40 is still a float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,14 @@ def decide(error: IroncladError, *, failures: int, settings: JobSettings) -> Ver
         failures: failures of this job before this one.
         settings: limits and delays.
     """
+    if isinstance(error, Cancelled):
+        return Verdict(JobState.CANCELLED, 0.0, failures)
     total = failures + (1 if counts(error) else 0)
-    if not error.retryable or total >= settings.max_failures:
+    if not error.retryable or (counts(error) and total >= settings.max_failures):
         return Verdict(JobState.FAILED, 0.0, total)
     if error.kind is ErrorKind.WORKER and total == 1:
         return Verdict(JobState.WAITING_RETRY, 0.0, total)  # a killed worker says nothing about the file
-    exponent = max(0, total - 1) if counts(error) else 1
+    # A wait that costs nothing has no count to grow by: it stays at twice the first delay.
+    exponent = min(max(0, total - 1), _MOST_DOUBLINGS) if counts(error) else 1
     delay = min(settings.backoff_seconds * 2**exponent, settings.backoff_max_seconds)
     return Verdict(JobState.WAITING_RETRY, delay, total)
