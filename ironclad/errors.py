@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from typing import Any, ClassVar
+from uuid import UUID
 
 
 class ErrorKind(enum.StrEnum):
@@ -281,6 +282,19 @@ class AlreadyRunning(IroncladError):
     code = "E_ALREADY_RUNNING"
     kind = ErrorKind.CONFIG
     hint = "Stop the other one first, or use another data folder."
+
+
+class AlreadyReceived(IroncladError):
+    """The same file is a job already."""
+
+    code = "E_ALREADY_RECEIVED"
+    kind = ErrorKind.CONFIG
+    hint = "Nothing to do; see `ironclad why FILE`."
+
+    @property
+    def job_uuid(self) -> UUID:
+        """The other job."""
+        return UUID(str(self.context["job_uuid"]))
 
 
 class PortInUse(IroncladError):

@@ -110,9 +110,16 @@ class Job(SQLModel, table=True):
         ),
         sa.Index("job_lease", "lease_expires_at", postgresql_where=sa.text("state = 'running'")),
         sa.Index("job_due", "not_before", postgresql_where=sa.text("state = 'waiting_retry'")),
-        sa.Index("job_state_created", "state", "created_at"),
-        sa.Index("job_user_created", "user_id", "created_at"),
-        sa.Index("job_user_queue", "pool", "user_id", "fair_key", postgresql_where=sa.text("state = 'queued'")),
+        # Lists are paged by job_uuid, which is the order of creation.
+        sa.Index("job_state", "state", "job_uuid"),
+        sa.Index("job_user", "user_id", "job_uuid"),
+        sa.Index(
+            "job_user_queue", "pool", "user_id", "priority", "fair_key", postgresql_where=sa.text("state = 'queued'")
+        ),
+        sa.Index(
+            "job_withdrawn", "dispatched_at",
+            postgresql_where=sa.text("state = 'cancelled' AND dispatched_at IS NOT NULL"),
+        ),
         sa.Index(
             "job_unfiled", "job_uuid", postgresql_where=sa.text("state IN ('failed', 'quarantined') AND NOT filed")
         ),
@@ -126,6 +133,7 @@ class Job(SQLModel, table=True):
             ),
         ),
         sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="job_running_has_lease"),
+        sa.CheckConstraint("(state = 'running') = (lease_expires_at IS NOT NULL)", name="job_running_has_expiry"),
         sa.CheckConstraint("state <> 'waiting_retry' OR not_before IS NOT NULL", name="job_retry_has_time"),
         sa.CheckConstraint("progress BETWEEN 0 AND 1", name="job_progress_range"),
     )  # fmt: skip

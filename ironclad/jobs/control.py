@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ironclad.db import jsonb
 from ironclad.errors import BadRequest, IllegalTransition
 from ironclad.jobs import pipeline
 from ironclad.jobs.states import SETTLED, JobState
@@ -38,11 +38,11 @@ def set_switch(session: Session, name: str, value: dict[str, Any]) -> None:
             "INSERT INTO control (name, value) VALUES (:name, CAST(:value AS jsonb)) ON CONFLICT (name) "
             "DO UPDATE SET value = EXCLUDED.value, updated_at = ironclad_now()"
         ),
-        {"name": name, "value": json.dumps(value, default=str)},
+        {"name": name, "value": jsonb.dumps(value)},
     )
     session.execute(
         sa.text("SELECT pg_notify('ironclad_event', :payload)"),
-        {"payload": json.dumps({"kind": "control", "name": name})},
+        {"payload": jsonb.dumps({"kind": "control", "name": name})},
     )
 
 
@@ -80,7 +80,7 @@ def pause(session: Session, pool: str | None, *, paused: bool, actor: str) -> No
         raise BadRequest(f"There is no pool {pool}; there is {', '.join(known) or 'none yet'}.")
     session.execute(
         sa.text("SELECT pg_notify('ironclad_event', :payload)"),
-        {"payload": json.dumps({"kind": "control", "name": pool})},
+        {"payload": jsonb.dumps({"kind": "control", "name": pool})},
     )
 
 
@@ -107,7 +107,10 @@ def hold(session: Session, job_uuid: UUID, *, held: bool, actor: str) -> Job:
 
 
 def cancel(session: Session, job_uuid: UUID, *, actor: str) -> Job:
-    """Cancel a job: at once if it waits, within seconds if it runs (its worker hears of it)."""
+    """Cancel a job: at once if it waits, within seconds if it runs (its worker hears of it).
+
+    `dispatched_at` stays, so that the dispatcher takes the waiting flow run out of the executor.
+    """
     job = load(session, job_uuid, lock=True)
     state = JobState(job.state)
     if state in SETTLED:
@@ -118,7 +121,7 @@ def cancel(session: Session, job_uuid: UUID, *, actor: str) -> Job:
         return load(session, job_uuid)
     return move(
         session, job, JobState.CANCELLED, actor=actor,
-        sets={"finished_at": sa.func.ironclad_now(), "dispatched_at": None, "cancel_requested": False},
+        sets={"finished_at": sa.func.ironclad_now(), "not_before": None},
     )  # fmt: skip
 
 
@@ -131,17 +134,17 @@ def requeue(
 
     job = load(session, job_uuid, lock=True)
     waiting = JobState(job.state) is JobState.WAITING_RETRY
-    allowed = frozenset({JobState.WAITING_RETRY}) if waiting else SETTLED
     if job.content_hash is None:
         raise IllegalTransition(f"Job {job_uuid} never got its file; drop or submit the file again.")
     wanted = stage or job.stage
     pool = pipeline.pool_of(wanted, job.engine_pool, pools)
     return move(
-        session, job, JobState.QUEUED, actor=actor, kind=kind, allowed=allowed,
+        session, job, JobState.QUEUED, actor=actor, kind=kind, allowed={JobState.WAITING_RETRY, *SETTLED},
         sets={
             "stage": wanted, "pool": pool, "failures": 0, "not_before": None, "dispatched_at": None, "run_id": None,
-            "cancel_requested": False, "finished_at": None, "progress": 0.0, "filed": False,
-            "fair_key": fair_key(session, pool, job.user_id), "queued_at": sa.func.ironclad_now(),
+            "finished_at": None, "progress": 0.0, "filed": False, "held": job.held and waiting,
+            "fair_key": fair_key(session, pool, job.user_id, priority=job.priority),
+            "queued_at": sa.func.ironclad_now(),
             "options": {**job.options, **(options or {})}, **(sets or {}),
         },
         data={"first_stage": wanted, **(options or {})},

@@ -7,13 +7,13 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
 
 from ironclad import log
-from ironclad.errors import DatabaseUnavailable, PrefectUnavailable
+from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailable
 from ironclad.jobs import control, lease, pipeline, reap
 from ironclad.jobs.executor import FlowRequest, RunState
 from ironclad.jobs.feed import EVENT, Feed
@@ -33,6 +33,7 @@ _LEADER = 0x1C0_0002
 _MIN_TICK = 0.05
 _EXECUTOR_PAUSE = 2.0
 _BATCH = 50
+_LOST_RUNS_SECONDS = 86_400.0
 # Events after which there may be something to dispatch; everything else only waits for the next look.
 _WAKES = frozenset({
     "queued", "released", "retried", "replayed", "control", "undispatched", "succeeded", "failed", "cancelled",
@@ -46,17 +47,22 @@ class Picked:
 
     job_uuid: UUID
     request: FlowRequest
+    seq: int
+    """Which dispatch of the job this is."""
 
 
 def pick(session: Session, pool: str, limit: int) -> list[Picked]:
     """Mark the first `limit` jobs of a pool's queue as dispatched: by priority, then fair among users."""
     rows = session.execute(
         sa.text(
-            "UPDATE job SET dispatched_at = ironclad_now(), dispatch_seq = dispatch_seq + 1, run_id = NULL "
-            "WHERE job_uuid IN (SELECT job_uuid FROM job WHERE state = 'queued' AND NOT held "
+            # MATERIALIZED: as a plain subquery the planner may run it once for each row of a nested loop, and every
+            # run skips what the one before has locked, so that more than `limit` jobs are taken.
+            "WITH head AS MATERIALIZED (SELECT job_uuid FROM job WHERE state = 'queued' AND NOT held "
             "AND dispatched_at IS NULL AND pool = :pool ORDER BY priority DESC, fair_key, job_uuid "
             "LIMIT :limit FOR UPDATE SKIP LOCKED) "
-            "RETURNING job_uuid, attempt, stage, pool, dispatch_seq, title, artist, user_id, trace_id, "
+            "UPDATE job SET dispatched_at = ironclad_now(), dispatch_seq = dispatch_seq + 1, run_id = NULL "
+            "FROM head WHERE job.job_uuid = head.job_uuid "
+            "RETURNING job.job_uuid, attempt, stage, pool, dispatch_seq, title, artist, user_id, trace_id, "
             "priority, fair_key"
         ),
         {"pool": pool, "limit": limit},
@@ -69,7 +75,7 @@ def pick(session: Session, pool: str, limit: int) -> list[Picked]:
             key=f"{row.job_uuid}:{row.attempt + 1}:{row.stage}:{row.dispatch_seq}",
             tags=(f"job:{row.job_uuid}", f"user:{row.user_id}", f"trace:{row.trace_id}"),
         )  # fmt: skip
-        picked.append(Picked(row.job_uuid, request))
+        picked.append(Picked(row.job_uuid, request, row.dispatch_seq))
         record(
             session, row.job_uuid, "dispatched", actor="dispatch", attempt=row.attempt, stage=row.stage, pool=row.pool
         )
@@ -113,34 +119,40 @@ class Dispatcher:
         self._prepared = False
         self._paused: dict[str, bool] = {}
         self._executor_back_at = 0.0
+        self._orphans: list[str] = []
+        self._running_since: dict[str, float] = {}
+        self._look_at = 0.0
 
     def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
         """Lead when nobody else does, until `stopping` is set. `ready` is called when it leads or stands by."""
         while not stopping.is_set():
             try:
-                with self._leadership(stopping, ready) as leads:
-                    if leads:
+                with self._leadership(stopping, ready) as guard:
+                    if guard is not None:
                         self._log.info("leading")
-                        self._lead(stopping, ready)
+                        self._lead(stopping, ready, guard)
             except (DatabaseUnavailable, psycopg.OperationalError) as exc:
                 self._log.warning("database_unavailable", error=str(exc))
                 stopping.wait(1.0)
 
     @contextlib.contextmanager
-    def _leadership(self, stopping: threading.Event, ready: Callable[[], None]) -> Iterator[bool]:
+    def _leadership(
+        self, stopping: threading.Event, ready: Callable[[], None]
+    ) -> Iterator[psycopg.Connection[Any] | None]:
+        """Wait for the leader's lock; yields the connection that holds it, or None when `stopping` came first."""
         with psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10) as connection:
             while not stopping.is_set():
                 row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER,)).fetchone()
                 if row is not None and row[0]:
-                    self._guard = connection
-                    yield True
+                    yield connection
                     return
                 ready()
                 stopping.wait(self._settings.dispatch.tick_seconds / 2)
-        yield False
+        yield None
 
-    def _lead(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
+    def _lead(self, stopping: threading.Event, ready: Callable[[], None], guard: psycopg.Connection[Any]) -> None:
         with self._database.session() as session:
+            self._orphans = reap.lost_runs(session, _LOST_RUNS_SECONDS)
             control.declare_pools(session, {name: pool.slots for name, pool in self._settings.pools.items()})
             for job_uuid in reap.unrecorded(session):
                 lease.undispatch(session, job_uuid, reason="the dispatcher stopped before the flow run was made")
@@ -158,7 +170,7 @@ class Dispatcher:
         try:
             while not stopping.is_set():
                 wake.clear()
-                self._guard.execute("SELECT 1")  # the leader's lock lives as long as this connection
+                guard.execute("SELECT 1")  # the leader's lock lives as long as this connection
                 pause = self.tick()
                 ready()
                 wake.wait(pause)
@@ -168,20 +180,26 @@ class Dispatcher:
 
     def tick(self) -> float:
         """Reap, look after what is in flight, dispatch. Returns the seconds until the next look."""
-        self._housekeeping()
+        try:
+            self._housekeeping()
+        except DatabaseUnavailable:
+            raise
+        except IroncladError as exc:  # a full disk must not keep leases from being reaped
+            self._log.warning("housekeeping_failed", error=str(exc))
         result = reap.Reaped()
         with self._database.session() as session:
             reap.expired(session, self._settings.jobs, result)
             reap.due(session, result)
         for job_uuid in result.lost:
             self._log.warning("lease_expired", job_uuid=str(job_uuid))
+        self._orphans += result.runs
         try:
             if time.monotonic() >= self._executor_back_at:
                 self._prepare()
-                for run_id in result.runs:
-                    self._executor.abandon(run_id, "its lease ran out")
-                self._look_after()
+                self._bury()
+                self._withdraw()
                 self._dispatch()
+                self._look_after()
         except PrefectUnavailable as exc:
             self._log.warning("executor_unavailable", error=str(exc))
             self._executor_back_at = time.monotonic() + _EXECUTOR_PAUSE
@@ -202,18 +220,55 @@ class Dispatcher:
             self._paused.clear()
             self._prepared = True
 
+    def _bury(self) -> None:
+        """End the flow runs of lost attempts: they hold slots of the executor. One is forgotten only when told so."""
+        while self._orphans:
+            self._executor.abandon(self._orphans[0], "its lease ran out")
+            del self._orphans[0]
+
+    def _withdraw(self) -> None:
+        """End the flow runs that wait for jobs that were cancelled."""
+        with self._database.session() as session:
+            dispatches = reap.withdrawn(session)
+        for dispatched in dispatches:
+            if dispatched.run_id is not None:
+                self._executor.cancel(dispatched.run_id)
+            with self._database.session() as session:
+                reap.forget(session, dispatched)
+
     def _look_after(self) -> None:
-        """Flow runs that ended or vanished before a worker claimed their job are made anew."""
+        """Flow runs that ended or vanished before a worker claimed their job are made anew.
+
+        Not at every wake-up: each waiting run costs a call to the executor.
+        """
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + self._settings.dispatch.tick_seconds
         with self._database.session() as session:
             waiting = reap.unstarted(session, self._settings.dispatch.unclaimed_seconds)
-        for job_uuid, run_id in waiting:
+        seen, self._running_since = self._running_since, {}
+        for dispatched in waiting:
+            run_id = dispatched.run_id
             state = RunState.UNKNOWN if run_id is None else self._executor.state(run_id)
-            if state is RunState.WAITING:
+            if state is RunState.WAITING or (run_id and state is RunState.RUNNING and not self._late(run_id, seen)):
                 continue
             if run_id is not None and state is RunState.RUNNING:
                 self._executor.abandon(run_id, "it runs without having claimed its job")
             with self._database.session() as session:
-                lease.undispatch(session, job_uuid, reason=f"its flow run was {state} and had not claimed it")
+                lease.undispatch(
+                    session, dispatched.job_uuid, dispatch_seq=dispatched.seq,
+                    reason=f"its flow run was {state} and had not claimed it",
+                )  # fmt: skip
+
+    def _late(self, run_id: str, seen: dict[str, float]) -> bool:
+        """Whether a run that has not claimed its job has been running for too long.
+
+        A run may wait for hours until a slot is free, so it counts from when it was first seen running: it may be
+        starting just now, or waiting for the database.
+        """
+        now = time.monotonic()
+        since = self._running_since[run_id] = seen.get(run_id, now)
+        return now - since >= self._settings.dispatch.unclaimed_seconds
 
     def _dispatch(self) -> None:
         for pool, declared in self._settings.pools.items():
@@ -235,12 +290,17 @@ class Dispatcher:
             except PrefectUnavailable:
                 with self._database.session() as session:
                     for left in picked[index:]:
-                        lease.undispatch(session, left.job_uuid, reason="Prefect does not answer")
+                        lease.undispatch(
+                            session, left.job_uuid, dispatch_seq=left.seq, reason="Prefect does not answer"
+                        )
                 raise
             with self._database.session() as session:
                 session.execute(
-                    sa.text("UPDATE job SET run_id = :run WHERE job_uuid = :job AND dispatched_at IS NOT NULL"),
-                    {"run": run_id, "job": job.job_uuid},
+                    sa.text(
+                        "UPDATE job SET run_id = :run "
+                        "WHERE job_uuid = :job AND dispatch_seq = :seq AND dispatched_at IS NOT NULL"
+                    ),
+                    {"run": run_id, "job": job.job_uuid, "seq": job.seq},
                 )
 
     @property

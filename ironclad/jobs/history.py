@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ironclad.db import jsonb
 from ironclad.db.tables import Artifact
-from ironclad.errors import BadRequest
+from ironclad.errors import BadRequest, LeaseLost
 from ironclad.jobs.ids import uuid7
-from ironclad.jobs.lease import FENCED, Fence, assert_held
+from ironclad.jobs.lease import Fence, assert_held
 from ironclad.jobs.transition import record
 
 if TYPE_CHECKING:
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 FACTS = frozenset({"title", "artist", "album", "duration_seconds"})
 """Columns of a job that stages fill in."""
+_MESSAGE_LIMIT = 500  # characters; a notification holds 8000 bytes
+
+
+def _held_job(session: Session, fence: Fence, values: dict[str, Any]) -> None:
+    """Write columns of the job's row. `assert_held` has locked it, so a lease that runs out just now loses nothing."""
+    assignments = ", ".join(f"{name} = :{name}" for name in values)
+    session.execute(
+        sa.text(f"UPDATE job SET {assignments} WHERE job_uuid = :job AND lease_token = :token"),
+        {**fence.parameters(), **values},
+    )
 
 
 def stage_started(session: Session, fence: Fence, stage: str) -> None:
@@ -29,17 +39,19 @@ def stage_started(session: Session, fence: Fence, stage: str) -> None:
         sa.text(
             "INSERT INTO stage_run (job_uuid, attempt, stage, state) VALUES (:job, :attempt, :stage, 'running') "
             "ON CONFLICT (job_uuid, attempt, stage) DO UPDATE SET state = 'running', started_at = ironclad_now(), "
-            "ended_at = NULL, error_code = NULL, progress = 0"
+            "ended_at = NULL, error_code = NULL, progress = 0, message = NULL"
         ),
         {**fence.parameters(), "stage": stage},
     )
-    session.execute(sa.text(f"UPDATE job SET stage = :stage WHERE {FENCED}"), {**fence.parameters(), "stage": stage})
+    _held_job(session, fence, {"stage": stage})
     record(session, fence.job_uuid, "stage_started", actor="worker", attempt=fence.attempt, stage=stage)
 
 
 def stage_progress(session: Session, fence: Fence, stage: str, fraction: float, message: str | None = None) -> None:
     """A running stage's progress (0..1); listeners of `ironclad_progress` hear of it."""
     assert_held(session, fence)
+    fraction = min(1.0, max(0.0, fraction))
+    message = None if message is None else jsonb.text(message)[:_MESSAGE_LIMIT]
     session.execute(
         sa.text(
             "UPDATE stage_run SET progress = :fraction, message = :message "
@@ -48,7 +60,7 @@ def stage_progress(session: Session, fence: Fence, stage: str, fraction: float, 
         {**fence.parameters(), "stage": stage, "fraction": fraction, "message": message},
     )
     payload = {"job": str(fence.job_uuid), "stage": stage, "progress": round(fraction, 4), "message": message}
-    session.execute(sa.text("SELECT pg_notify('ironclad_progress', :payload)"), {"payload": json.dumps(payload)})
+    session.execute(sa.text("SELECT pg_notify('ironclad_progress', :payload)"), {"payload": jsonb.dumps(payload)})
 
 
 def stage_ended(
@@ -56,6 +68,10 @@ def stage_ended(
     following: str | None, facts: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """A stage is done (or its marker matched): the job moves on to the `following` stage in the same attempt."""
+    values = {name: value for name, value in (facts or {}).items() if value is not None}
+    unknown = set(values) - FACTS
+    if unknown:
+        raise BadRequest(f"A stage may not write {', '.join(sorted(unknown))}.")
     assert_held(session, fence)
     state = "reused" if reused else "done"
     session.execute(
@@ -63,17 +79,9 @@ def stage_ended(
             "UPDATE stage_run SET state = :state, progress = 1, ended_at = ironclad_now(), message = NULL, "
             "data = CAST(:data AS jsonb) WHERE job_uuid = :job AND attempt = :attempt AND stage = :stage"
         ),
-        {**fence.parameters(), "stage": stage, "state": state, "data": json.dumps(data, default=str)},
+        {**fence.parameters(), "stage": stage, "state": state, "data": jsonb.dumps(data)},
     )
-    values = {name: value for name, value in (facts or {}).items() if value is not None}
-    unknown = set(values) - FACTS
-    if unknown:
-        raise BadRequest(f"A stage may not write {', '.join(sorted(unknown))}.")
-    assignments = "".join(f", {name} = :{name}" for name in sorted(values))
-    session.execute(
-        sa.text(f"UPDATE job SET stage = :next{assignments} WHERE {FENCED}"),
-        {**fence.parameters(), "next": following or stage, **values},
-    )
+    _held_job(session, fence, {"stage": following or stage, **jsonb.plain(values)})
     record(session, fence.job_uuid, "stage_" + state, actor="worker", attempt=fence.attempt, stage=stage)
 
 
@@ -128,10 +136,16 @@ def intend(
 
 
 def published(session: Session, fence: Fence, artifact: UUID, path: str) -> None:
-    """The file has its final name: the intent becomes a fact."""
+    """The file has its final name: this attempt's intent becomes a fact. Saying so twice is fine."""
     assert_held(session, fence)
-    session.execute(
-        sa.text("UPDATE artifact SET state = 'published', published_at = ironclad_now() WHERE artifact_uuid = :id"),
-        {"id": artifact},
-    )
+    row = session.execute(
+        sa.text(
+            "UPDATE artifact SET state = 'published', published_at = coalesce(published_at, ironclad_now()) "
+            "WHERE artifact_uuid = :id AND job_uuid = :job AND attempt = :attempt AND state <> 'superseded' "
+            "RETURNING artifact_uuid"
+        ),
+        {"id": artifact, "job": fence.job_uuid, "attempt": fence.attempt},
+    ).first()
+    if row is None:
+        raise LeaseLost(f"Artifact {artifact} is no intent of attempt {fence.attempt} of job {fence.job_uuid}.")
     record(session, fence.job_uuid, "published", actor="worker", attempt=fence.attempt, stage="organize", path=path)

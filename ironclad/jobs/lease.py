@@ -13,10 +13,10 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 
 from ironclad.db.tables import Job
-from ironclad.errors import IroncladError, LeaseLost
+from ironclad.errors import Cancelled, IllegalTransition, IroncladError, LeaseLost
 from ironclad.jobs import retry
 from ironclad.jobs.control import pause_reason
-from ironclad.jobs.states import JobState
+from ironclad.jobs.states import SETTLED, TRANSITIONS, JobState
 from ironclad.jobs.transition import load, record
 
 if TYPE_CHECKING:
@@ -128,14 +128,18 @@ def claim_next(session: Session, pool: str, *, worker: str, lease_seconds: float
     return None if row is None else _taken(session, row, token, worker, None)
 
 
-def undispatch(session: Session, job_uuid: UUID, *, reason: str) -> bool:
-    """Take a dispatch back that nobody claimed; the job stays queued. False if it was claimed meanwhile."""
+def undispatch(session: Session, job_uuid: UUID, *, reason: str, dispatch_seq: int | None = None) -> bool:
+    """Take a dispatch back that nobody claimed; the job stays queued. False if it was claimed meanwhile.
+
+    With `dispatch_seq`, only that dispatch: asking the executor takes seconds, in which the job may have run, moved on
+    to another pool and been dispatched anew.
+    """
     row = session.execute(
         sa.text(
             "UPDATE job SET dispatched_at = NULL, run_id = NULL WHERE job_uuid = :job AND state = 'queued' "
-            "AND dispatched_at IS NOT NULL RETURNING attempt"
+            "AND dispatched_at IS NOT NULL AND dispatch_seq = coalesce(:seq, dispatch_seq) RETURNING attempt"
         ),
-        {"job": job_uuid},
+        {"job": job_uuid, "seq": dispatch_seq},
     ).first()
     if row is not None:
         record(session, job_uuid, "undispatched", actor="dispatch", attempt=row.attempt, reason=reason)
@@ -147,9 +151,13 @@ def heartbeat(session: Session, fence: Fence, *, lease_seconds: float, progress:
     row = session.execute(
         sa.text(
             "UPDATE job SET lease_expires_at = ironclad_now() + make_interval(secs => :lease), "
-            f"progress = coalesce(:progress, progress) WHERE {FENCED} RETURNING cancel_requested, stage"
+            f"progress = coalesce(:progress, progress) WHERE {FENCED} RETURNING cancel_requested"
         ),
-        {**fence.parameters(), "lease": lease_seconds, "progress": progress},
+        {
+            **fence.parameters(),
+            "lease": lease_seconds,
+            "progress": None if progress is None else min(1.0, max(0.0, progress)),
+        },
     ).first()
     if row is None:
         raise LeaseLost(f"Attempt {fence.attempt} of job {fence.job_uuid} lost its lease.")
@@ -163,14 +171,14 @@ def assert_held(session: Session, fence: Fence) -> None:
         raise LeaseLost(f"Attempt {fence.attempt} of job {fence.job_uuid} lost its lease.")
 
 
-_FINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED, JobState.QUARANTINED})
-
-
 def finish(
     session: Session, fence: Fence, to: JobState, *, actor: str, error: IroncladError | None = None,
     delay_seconds: float = 0.0, failures: int | None = None, pool: str | None = None, **data: Any,
 ) -> Job:  # fmt: skip
     """End the attempt: the job goes to `to`, the lease is gone. Raises `LeaseLost`.
+
+    A job that somebody asked to cancel meanwhile does not go back to the queue or wait for a retry: it is cancelled.
+    The returned job says where it went.
 
     Args:
         session: the transaction; everything the attempt wants to keep is in it or before it.
@@ -195,6 +203,10 @@ def end_attempt(
     delay_seconds: float = 0.0, failures: int | None = None, pool: str | None = None, **data: Any,
 ) -> Job:  # fmt: skip
     """As `finish`, for a caller that has locked the running job's row (the reaper)."""
+    if to not in TRANSITIONS[JobState.RUNNING]:
+        raise IllegalTransition(f"An attempt of job {job.job_uuid} cannot end as {to}.")
+    if job.cancel_requested and to not in SETTLED:
+        to, error, pool = JobState.CANCELLED, Cancelled(), None
     described = None if error is None else error.to_dict()
     table = Job.__table__  # type: ignore[attr-defined]  # SQLModel adds it
     now = sa.func.ironclad_now()
@@ -203,7 +215,7 @@ def end_attempt(
         "not_before": now + sa.func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds)
         if to is JobState.WAITING_RETRY else None,
         "error_code": None if error is None else error.code, "error": described,
-        "finished_at": now if to in _FINAL else None,
+        "finished_at": now if to in SETTLED else None, "cancel_requested": False,
     }  # fmt: skip
     if failures is not None:
         values["failures"] = failures
@@ -211,9 +223,14 @@ def end_attempt(
         values["pool"] = pool
     if to is JobState.SUCCEEDED:
         values["progress"] = 1.0
-    if to is JobState.CANCELLED:
-        values["cancel_requested"] = False
-    session.execute(sa.update(table).where(table.c.job_uuid == job.job_uuid, table.c.state == "running").values(values))
+    ended = session.execute(
+        sa.update(table)
+        .where(table.c.job_uuid == job.job_uuid, table.c.lease_token == job.lease_token, table.c.state == "running")
+        .values(values)
+        .returning(table.c.job_uuid)
+    ).first()
+    if ended is None:
+        raise LeaseLost(f"Attempt {job.attempt} of job {job.job_uuid} has ended already.")
     outcome = {"job": job.job_uuid, "attempt": job.attempt, "code": values["error_code"]}
     session.execute(
         sa.text(

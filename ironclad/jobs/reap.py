@@ -88,16 +88,60 @@ def seconds_to_next(session: Session) -> float | None:
     return None if value is None else max(0.0, float(value))
 
 
-def unstarted(session: Session, seconds: float) -> list[tuple[UUID, str | None]]:
-    """Queued jobs that were dispatched longer than `seconds` ago and that no worker has claimed, with their runs."""
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A dispatch, and the flow run it made (None: it is not recorded yet)."""
+
+    job_uuid: UUID
+    run_id: str | None
+    seq: int
+
+
+def unstarted(session: Session, seconds: float) -> list[Dispatched]:
+    """Queued jobs that were dispatched longer than `seconds` ago and that no worker has claimed."""
     rows = session.execute(
         sa.text(
-            "SELECT job_uuid, run_id FROM job WHERE state = 'queued' AND dispatched_at IS NOT NULL "
+            "SELECT job_uuid, run_id, dispatch_seq FROM job WHERE state = 'queued' AND dispatched_at IS NOT NULL "
             "AND dispatched_at < ironclad_now() - make_interval(secs => :seconds) ORDER BY dispatched_at LIMIT :batch"
         ),
         {"seconds": seconds, "batch": _BATCH},
     ).all()
-    return [(row.job_uuid, row.run_id) for row in rows]
+    return [Dispatched(row.job_uuid, row.run_id, row.dispatch_seq) for row in rows]
+
+
+def withdrawn(session: Session) -> list[Dispatched]:
+    """Jobs that were cancelled while a flow run for them waits in the executor."""
+    rows = session.execute(
+        sa.text(
+            "SELECT job_uuid, run_id, dispatch_seq FROM job WHERE state = 'cancelled' AND dispatched_at IS NOT NULL "
+            "AND run_id IS NOT NULL ORDER BY dispatched_at LIMIT :batch"
+        ),
+        {"batch": _BATCH},
+    ).all()
+    return [Dispatched(row.job_uuid, row.run_id, row.dispatch_seq) for row in rows]
+
+
+def forget(session: Session, dispatched: Dispatched) -> None:
+    """The flow run of a cancelled job has been told to end."""
+    session.execute(
+        sa.text(
+            "UPDATE job SET dispatched_at = NULL WHERE job_uuid = :job AND state = 'cancelled' AND dispatch_seq = :seq"
+        ),
+        {"job": dispatched.job_uuid, "seq": dispatched.seq},
+    )
+
+
+def lost_runs(session: Session, seconds: float) -> list[str]:
+    """Flow runs of attempts whose worker was lost within the last `seconds`, latest first, a hundred at most."""
+    return list(
+        session.scalars(
+            sa.text(
+                "SELECT run_id FROM attempt WHERE ended_at > ironclad_now() - make_interval(secs => :seconds) "
+                "AND error_code = 'E_WORKER_LOST' AND run_id IS NOT NULL ORDER BY ended_at DESC LIMIT 100"
+            ),
+            {"seconds": seconds},
+        )
+    )
 
 
 def unrecorded(session: Session) -> list[UUID]:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 
 from ironclad.db.tables import SCHEMA_VERSION, Job, JobEvent
-from ironclad.errors import AlreadyRunning, DuplicateContent, IroncladError
+from ironclad.errors import AlreadyReceived, DuplicateContent, IroncladError
 from ironclad.jobs import pipeline
 from ironclad.jobs.ids import trace_id, uuid7
 from ironclad.jobs.states import JobState
@@ -30,17 +30,6 @@ if TYPE_CHECKING:
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,10}$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NAME_LIMIT = 300
-
-
-class AlreadyReceived(AlreadyRunning):
-    """The same file is a job already."""
-
-    code = "E_ALREADY_RECEIVED"
-    hint = "Nothing to do; see `ironclad why FILE`."
-
-    def __init__(self, detail: str, job_uuid: UUID) -> None:
-        super().__init__(detail, job_uuid=job_uuid)
-        self.job_uuid = job_uuid
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +90,9 @@ def _row(new: NewJob, settings: Settings) -> Job:
 
 _OTHER = sa.text(
     "SELECT DISTINCT ON (source_key) source_key, job_uuid FROM job WHERE source_key = ANY(:keys) "
-    "AND (state = 'received' OR ingest_mode <> 'move') ORDER BY source_key, created_at DESC"
+    "AND (state = 'received' OR ingest_mode IN ('copy', 'link')) ORDER BY source_key, created_at DESC"
 )
+_EVER = sa.text("SELECT job_uuid FROM job WHERE source_key = :key ORDER BY created_at DESC LIMIT 1")
 
 
 def receive(session: Session, new: NewJob, settings: Settings) -> Job:
@@ -117,10 +107,12 @@ def receive(session: Session, new: NewJob, settings: Settings) -> Job:
             session.add(job)
             session.flush()
     except IntegrityError as exc:
+        # The other claim may have ended in this moment: its key is free again, but the file is its file all the same.
         row = session.execute(_OTHER, {"keys": [job.source_key]}).first()
-        if row is None:
+        other = session.scalar(_EVER, {"key": job.source_key}) if row is None else row.job_uuid
+        if other is None:
             raise
-        raise AlreadyReceived(f"{job.source_path} is job {row.job_uuid}.", row.job_uuid) from exc
+        raise AlreadyReceived(f"{job.source_path} is job {other}.", job_uuid=other) from exc
     record(
         session, job.job_uuid, "received", actor="ingest", attempt=0, to_state="received",
         source=job.source_path, size=job.source_size, user=job.user_id,
@@ -160,17 +152,19 @@ def receive_many(session: Session, new: Sequence[NewJob], settings: Settings) ->
 
 _FAIR = sa.text(
     # Start-time fair queueing: a user's next job queues behind his last one, and nobody starts before the queue's head,
-    # so a thousand songs of one user do not stand in the way of one song of another.
+    # so a thousand songs of one user do not stand in the way of one song of another. Each priority is a queue of its
+    # own: an urgent job at the head must not push a newcomer behind everybody's ordinary ones.
     "SELECT greatest("
-    "  coalesce((SELECT max(fair_key) + 1 FROM job WHERE state = 'queued' AND pool = :pool AND user_id = :user), 0),"
-    "  coalesce((SELECT fair_key FROM job WHERE state = 'queued' AND NOT held AND dispatched_at IS NULL"
-    "            AND pool = :pool ORDER BY priority DESC, fair_key, job_uuid LIMIT 1), 0))"
+    "  coalesce((SELECT max(fair_key) + 1 FROM job WHERE state = 'queued' AND pool = :pool AND user_id = :user"
+    "            AND priority = :priority), 0),"
+    "  coalesce((SELECT min(fair_key) FROM job WHERE state = 'queued' AND NOT held AND dispatched_at IS NULL"
+    "            AND pool = :pool AND priority = :priority), 0))"
 )
 
 
-def fair_key(session: Session, pool: str, user_id: str) -> int:
-    """The place of a user's next job in a pool's queue (lower goes first)."""
-    return int(session.scalar(_FAIR, {"pool": pool, "user": user_id}) or 0)
+def fair_key(session: Session, pool: str, user_id: str, *, priority: int = 0) -> int:
+    """The place of a user's next job among those of its priority in a pool's queue (lower goes first)."""
+    return int(session.scalar(_FAIR, {"pool": pool, "user": user_id, "priority": priority}) or 0)
 
 
 def _same_work(session: Session, job: Job, content_hash: str) -> UUID | None:
@@ -199,7 +193,8 @@ def claimed(session: Session, job_uuid: UUID, content_hash: str) -> JobState:
         if other is not None:
             error = DuplicateContent(f"Same bytes as job {other}.", job=other)
             move(
-                session, job, JobState.SKIPPED, actor="ingest", data={"duplicate_of": other},
+                session, job, JobState.SKIPPED, actor="ingest", allowed={JobState.RECEIVED},
+                data={"duplicate_of": other},
                 sets={
                     "content_hash": content_hash, "error_code": error.code, "error": error.to_dict(),
                     "finished_at": sa.func.ironclad_now(),
@@ -207,10 +202,10 @@ def claimed(session: Session, job_uuid: UUID, content_hash: str) -> JobState:
             )  # fmt: skip
             return JobState.SKIPPED
     move(
-        session, job, JobState.QUEUED, actor="ingest",
+        session, job, JobState.QUEUED, actor="ingest", allowed={JobState.RECEIVED},
         sets={
             "content_hash": content_hash, "queued_at": sa.func.ironclad_now(),
-            "fair_key": fair_key(session, job.pool, job.user_id),
+            "fair_key": fair_key(session, job.pool, job.user_id, priority=job.priority),
         },
     )  # fmt: skip
     return JobState.QUEUED
@@ -225,6 +220,6 @@ def refuse(session: Session, job_uuid: UUID, error: IroncladError) -> None:
     """The file could not be claimed: the job is visible as failed."""
     job = load(session, job_uuid, lock=True)
     move(
-        session, job, JobState.FAILED, actor="ingest", data={"error": error.to_dict()},
+        session, job, JobState.FAILED, actor="ingest", allowed={JobState.RECEIVED}, data={"error": error.to_dict()},
         sets={"error_code": error.code, "error": error.to_dict(), "finished_at": sa.func.ironclad_now(), "filed": True},
     )  # fmt: skip

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from ironclad.db import jsonb
 from ironclad.db.tables import Job
 from ironclad.errors import IllegalTransition, NotFound
 from ironclad.jobs.states import TRANSITIONS, JobState
@@ -38,7 +38,7 @@ def record(
         ),
         {
             "job": job_uuid, "kind": kind, "from": from_state, "to": to_state, "attempt": attempt, "stage": stage,
-            "actor": actor, "data": json.dumps(data, default=str),
+            "actor": jsonb.text(actor), "data": jsonb.dumps(data),
         },
     )  # fmt: skip
 
@@ -48,7 +48,10 @@ def move(
     sets: dict[str, Any] | None = None, data: dict[str, Any] | None = None,
     allowed: Iterable[JobState] | None = None,
 ) -> Job:  # fmt: skip
-    """Move a job that nobody leases (or whose row the caller has locked) to another state.
+    """Move a job that nobody leases to another state.
+
+    `running` is entered by a claim and left by the end of its attempt (`lease`), never from here: the attempt's own
+    row and its stages go with it.
 
     Args:
         session: the transaction.
@@ -64,9 +67,10 @@ def move(
         IllegalTransition: the table forbids it, or somebody else moved the job meanwhile.
     """
     origin = JobState(job.state)
-    if to not in TRANSITIONS[origin] or (allowed is not None and origin not in set(allowed)):
+    leased = JobState.RUNNING in {origin, to}
+    if leased or to not in TRANSITIONS[origin] or (allowed is not None and origin not in set(allowed)):
         raise IllegalTransition(f"Job {job.job_uuid} is {origin}; it cannot become {to}.")
-    values: dict[str, Any] = {"state": to.value, "lease_token": None, "lease_expires_at": None, **(sets or {})}
+    values: dict[str, Any] = {"state": to.value, **(sets or {})}
     table = Job.__table__  # type: ignore[attr-defined]  # SQLModel adds it
     row = session.execute(
         sa.update(table)

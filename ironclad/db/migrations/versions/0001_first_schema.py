@@ -49,8 +49,12 @@ BEGIN
   IF NEW.attempt < OLD.attempt THEN
     RAISE EXCEPTION 'an attempt number never goes back' USING ERRCODE = 'check_violation';
   END IF;
-  IF NEW.state = 'running' AND OLD.state <> 'running' AND NEW.attempt <> OLD.attempt + 1 THEN
-    RAISE EXCEPTION 'a claim begins a new attempt' USING ERRCODE = 'check_violation';
+  IF NEW.state = 'running' AND OLD.state <> 'running' THEN
+    IF NEW.attempt <> OLD.attempt + 1 THEN
+      RAISE EXCEPTION 'a claim begins a new attempt' USING ERRCODE = 'check_violation';
+    END IF;
+  ELSIF NEW.attempt <> OLD.attempt THEN
+    RAISE EXCEPTION 'only a claim begins an attempt' USING ERRCODE = 'check_violation';
   END IF;
   NEW.updated_at := ironclad_now();
   RETURN NEW;
@@ -129,12 +133,22 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("ironclad_now()"), nullable=False),
         sa.CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="job_running_has_lease"),
+        sa.CheckConstraint("(state = 'running') = (lease_expires_at IS NOT NULL)", name="job_running_has_expiry"),
         sa.CheckConstraint("state <> 'waiting_retry' OR not_before IS NOT NULL", name="job_retry_has_time"),
         sa.CheckConstraint("progress BETWEEN 0 AND 1", name="job_progress_range"),
         sa.PrimaryKeyConstraint("job_uuid"),
     )
     op.create_index(
-        "job_user_queue", "job", ["pool", "user_id", "fair_key"], postgresql_where=sa.text("state = 'queued'")
+        "job_user_queue",
+        "job",
+        ["pool", "user_id", "priority", "fair_key"],
+        postgresql_where=sa.text("state = 'queued'"),
+    )
+    op.create_index(
+        "job_withdrawn",
+        "job",
+        ["dispatched_at"],
+        postgresql_where=sa.text("state = 'cancelled' AND dispatched_at IS NOT NULL"),
     )
     op.create_index(
         "job_unfiled", "job", ["job_uuid"], postgresql_where=sa.text("state IN ('failed', 'quarantined') AND NOT filed")
@@ -166,8 +180,8 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("source_key IS NOT NULL AND (state = 'received' OR ingest_mode IN ('copy', 'link'))"),
     )
-    op.create_index("job_state_created", "job", ["state", "created_at"], unique=False)
-    op.create_index("job_user_created", "job", ["user_id", "created_at"], unique=False)
+    op.create_index("job_state", "job", ["state", "job_uuid"], unique=False)
+    op.create_index("job_user", "job", ["user_id", "job_uuid"], unique=False)
     op.create_table(
         "observation",
         sa.Column("root", sa.String(), nullable=False),
@@ -314,8 +328,8 @@ def downgrade() -> None:
     op.drop_table("worker")
     op.drop_table("pool")
     op.drop_table("observation")
-    op.drop_index("job_user_created", table_name="job")
-    op.drop_index("job_state_created", table_name="job")
+    op.drop_index("job_user", table_name="job")
+    op.drop_index("job_state", table_name="job")
     op.drop_index(
         "job_source",
         table_name="job",
