@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -128,6 +129,8 @@ class EventFeed:
         except BaseException:
             observer.on_thread_stop()
             raise
+        # It comes when a folder was found twice, by its event and by listing its parent; nothing is wrong then.
+        warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning, module=r"watchdog\.")
         logging.getLogger("watchdog").addHandler(self._complaints)
         self._observer = observer
 

@@ -80,8 +80,10 @@ def _unopened(path: Path, exc: OSError) -> Look:
         return Look(Sight.OTHER)
     if not isinstance(exc, PermissionError):
         return Look(Sight.FAILED, error=StorageError(f"{path}: {exc.strerror}", path=path, errno=exc.errno))
+    error = SourceUnreadable(f"{path}: {exc.strerror}", path=path)
     try:
-        status = path.lstat()
-    except OSError:
+        return Look(Sight.FAILED, path.lstat(), error)
+    except FileNotFoundError:
         return Look(Sight.MISSING)
-    return Look(Sight.FAILED, status, SourceUnreadable(f"{path}: {exc.strerror}", path=path))
+    except OSError:
+        return Look(Sight.FAILED, error=error)  # its folder cannot be entered

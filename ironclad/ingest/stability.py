@@ -51,14 +51,14 @@ class Growing:
 
 
 def quiet_before(mtime_ns: int, wall_ns: int, unseen: float, stability: float) -> float:
-    """Seconds that a changed file has certainly been quiet already when it is first looked at.
+    """Seconds that a changed file has been quiet already when the change is seen.
 
-    A look sees a change late, by up to the time since the look before; the mtime says when it was. It is believed
-    only within that time, and for half the quiet time at most, since clocks of file servers differ and copying programs
-    set the mtime to what they like.
+    A look sees a change late, by up to the time since the look before (`unseen`); the mtime says when it was. It is
+    believed only if it lies within that time, and for half the quiet time at most, since clocks of file servers differ
+    and copying programs set the mtime to what they like.
     """
     since = (wall_ns - mtime_ns) / _NANO
-    return since if 0.0 < since <= min(unseen, stability / 2) else 0.0
+    return min(since, stability / 2) if 0.0 < since <= unseen else 0.0
 
 
 class Tracker:
