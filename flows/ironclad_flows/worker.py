@@ -102,6 +102,7 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
     _wanted: asyncio.Event
     _loop: asyncio.AbstractEventLoop | None = None
     _stopped_early = False
+    _query_seconds = 10.0
 
     # --- starting runs --------------------------------------------------------------------------------------------
 
@@ -199,8 +200,7 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
     @property
     def polling(self) -> bool:
         """Whether it has reached Prefect and has asked for runs lately."""
-        interval = get_current_settings().worker.query_seconds
-        return self._has_successfully_synced and self.is_worker_still_polling(interval)
+        return self._has_successfully_synced and self.is_worker_still_polling(self._query_seconds)
 
     @property
     def runs(self) -> int:
@@ -223,6 +223,7 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
     async def start(self, *args: Any, **kwargs: Any) -> None:
         """Run until drained; see the class."""
         self._loop = asyncio.get_running_loop()
+        self._query_seconds = get_current_settings().worker.query_seconds
         self._drain_requested, self._wanted = asyncio.Event(), asyncio.Event()
         if self._stopped_early:
             return

@@ -182,12 +182,26 @@ class StartWorker:
         self._log_dir = log_dir
         self._started: list[Worker] = []
 
-    def __call__(self, pool: str, *, drain_seconds: float = 20.0, preload: str = "sample_flows") -> Worker:
+    def __call__(
+        self,
+        pool: str,
+        *,
+        drain_seconds: float = 20.0,
+        preload: str | None = "sample_flows",
+        environment: dict[str, str] | None = None,
+    ) -> Worker:
+        """A worker of a pool; with `preload` None, of our own flow; with an `environment`, of another installation."""
         path = self._log_dir / f"worker-{pool}-{len(self._started)}.log"
         with path.open("wb") as log:
             process = subprocess.Popen(
-                worker_command(pool, slots=2, name=f"{pool}-{len(self._started)}", preload=[preload]),
-                env={**self._prefect.environment, "IRONCLAD_PREFECT__DRAIN_SECONDS": f"{drain_seconds}"},
+                worker_command(
+                    pool, slots=2, name=f"{pool}-{len(self._started)}", preload=[preload] if preload else []
+                ),
+                env={
+                    **self._prefect.environment,
+                    **(environment or {}),
+                    "IRONCLAD_PREFECT__DRAIN_SECONDS": f"{drain_seconds}",
+                },
                 stdout=log,
                 stderr=log,
             )

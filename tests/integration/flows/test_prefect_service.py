@@ -1,0 +1,171 @@
+"""The Prefect server as our service: refused ports, its database, its catalogue, and no call off the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from typing import TYPE_CHECKING
+
+import httpx
+import psutil
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from ironclad.config import load
+from ironclad.db.embedded import EmbeddedServer
+from ironclad.errors import ConfigError, DatabaseUnavailable, PortInUse
+from ironclad_flows.database import has_trigrams, open_database
+from ironclad_flows.environment import URL_FILE
+from ironclad_flows.server_service import PrefectService, server_command
+from ironclad_flows.worker_service import worker_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Prefect
+
+_LOCAL = re.compile(r"127\.|::1$|::ffff:127\.")
+
+
+def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = load(environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_PREFECT__PORT": str(port)})
+        with pytest.raises(PortInUse, match=str(port)):
+            PrefectService(settings).run(stopping=None)  # type: ignore[arg-type] # it must not come that far
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_server_keeps_its_data_in_a_database_beside_ours(prefect: Prefect, server_url: str) -> None:
+    ours = sa.make_url(server_url).set(drivername="postgresql")
+    beside = ours.set(database=f"{ours.database}_prefect").render_as_string(hide_password=False)
+    with psycopg.connect(beside) as connection:
+        tables = {row[0] for row in connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r'")}
+    assert {"flow_run", "task_run", "alembic_version"} <= tables
+    assert not list((prefect.data_dir / "prefect").glob("*.db"))
+
+
+def test_the_catalogue_is_answered_without_the_network(prefect: Prefect) -> None:
+    for view in ("aggregate-worker-metadata", "aggregate-block-metadata", "aggregate-flow-metadata", "demo-flows"):
+        assert prefect.client.get(f"/collections/views/{view}").status_code == httpx.codes.OK
+
+
+def test_the_ui_comes_from_the_package(prefect: Prefect) -> None:
+    page = httpx.get(prefect.url.removesuffix("/api"), follow_redirects=True, trust_env=False)
+    assert page.status_code == httpx.codes.OK
+    assert not re.findall(r'(?:src|href)="(https?:)?//', page.text)
+
+
+def test_without_a_url_the_database_is_on_the_embedded_server_and_let_go_of(tmp_path: Path) -> None:
+    settings = load(environ={"IRONCLAD_DATA_DIR": str(tmp_path)})
+    database = open_database(settings)
+    assert database.url is not None
+    assert database.url.startswith("postgresql+asyncpg://")
+    assert "/prefect?" in database.url
+    assert has_trigrams(database.url) in (True, False)
+    server = EmbeddedServer(settings.layout.postgres)
+    assert server.pid() is not None
+    database.close()
+    assert server.pid() is None
+
+
+def test_sqlite_needs_nothing(tmp_path: Path) -> None:
+    settings = load(environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_PREFECT__DATABASE": "sqlite"})
+    database = open_database(settings)
+    database.close()
+    assert database.url is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def powerless(server_url: str) -> Iterator[str]:
+    """The URL of a user who may not make databases."""
+    parsed = sa.make_url(server_url).set(drivername="postgresql")
+    name = f"powerless_{os.urandom(4).hex()}"
+    with psycopg.connect(parsed.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+        connection.execute(f"CREATE DATABASE {name}")
+        yield parsed.set(username=name, password="x", database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name}")
+        connection.execute(f"DROP ROLE {name}")
+
+
+def test_where_no_database_can_be_made_auto_is_sqlite_and_postgresql_is_an_error(
+    powerless: str, tmp_path: Path
+) -> None:
+    environ = {"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_DATABASE_URL": powerless}
+    assert open_database(load(environ=environ)).url is None
+    with pytest.raises(ConfigError, match="_prefect for Prefect does not exist and may not be created"):
+        open_database(load(environ={**environ, "IRONCLAD_PREFECT__DATABASE": "postgresql"}))
+
+
+def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:
+    url = f"postgresql://nobody@/none?host={tmp_path}"
+    with pytest.raises(DatabaseUnavailable):
+        open_database(load(environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_DATABASE_URL": url}))
+
+
+def _addresses(trace: Path) -> set[str]:
+    text = trace.read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(r'inet_addr\("([^"]+)"\)', text)) | set(re.findall(r'inet_pton\(AF_INET6, "([^"]+)"', text))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_server_worker_and_run_call_nobody_but_this_machine(prefect: Prefect, tmp_path: Path) -> None:
+    """Every address that a connect or a datagram of theirs names, DNS included, is a loopback one."""
+    environment = {
+        **prefect.environment,
+        "IRONCLAD_DATA_DIR": str(tmp_path),
+        "IRONCLAD_PREFECT__DATABASE": "sqlite",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://192.0.2.1:4318",
+    }
+    traced = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o"]
+    processes = []
+
+    def start(name: str, command: list[str]) -> None:
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            processes.append(
+                subprocess.Popen(
+                    [*traced, str(tmp_path / f"{name}.strace"), *command], env=environment, stdout=log, stderr=log
+                )
+            )
+
+    try:
+        start("server", server_command())
+        published = tmp_path / "run" / URL_FILE
+        prefect.until(published.is_file, seconds=60)
+        ours = type(prefect)(published.read_text(encoding="ascii"), tmp_path, environment)
+
+        def healthy() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return ours.client.get("/health").is_success
+            return False
+
+        prefect.until(healthy, seconds=90)
+        start("worker", worker_command("traced", slots=1, name="traced", preload=["sample_flows"]))
+        run_id = ours.start("traced", "sample_flows.five")
+        assert ours.ended(run_id, seconds=60)["type"] == "COMPLETED"
+        for view in ("aggregate-worker-metadata", "aggregate-block-metadata"):
+            assert ours.client.get(f"/collections/views/{view}").is_success
+        ours.client.close()
+    finally:
+        for process in reversed(processes):
+            process.send_signal(signal.SIGTERM)  # strace passes none on: its child is what must end
+            for child in _children(process.pid):
+                os.kill(child, signal.SIGTERM)
+            process.wait(60)
+    worker = _addresses(tmp_path / "worker.strace")
+    assert worker, "the trace sees the worker's own connections to the server"
+    assert not {address for address in worker | _addresses(tmp_path / "server.strace") if not _LOCAL.match(address)}
+
+
+def _children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children()]

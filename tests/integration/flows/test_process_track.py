@@ -1,0 +1,109 @@
+"""Real jobs through dispatcher, Prefect, warm worker and the stages: what our database and Prefect's UI then say."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ironclad import durable
+from ironclad.config import Settings, load
+from ironclad.jobs import pipeline, query, submit
+from ironclad.jobs.dispatch import Dispatcher
+from ironclad.jobs.executor import FlowRequest
+from ironclad_flows.executor import PrefectExecutor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+    from conftest import Prefect, StartWorker
+
+    from ironclad.db.session import Database
+
+POOL = "cpu"
+
+
+@pytest.fixture
+def installation(prefect: Prefect, environment: dict[str, str]) -> Settings:
+    environment["IRONCLAD_PREFECT__API_URL"] = prefect.url
+    settings = load(environ=environment)
+    settings.layout.create()
+    return settings
+
+
+@pytest.fixture
+def executor(installation: Settings) -> Iterator[PrefectExecutor]:
+    with PrefectExecutor.of(installation) as executor:
+        yield executor
+
+
+@pytest.fixture
+def dispatch(
+    database: Database, installation: Settings, environment: dict[str, str], executor: PrefectExecutor,
+    start_worker: StartWorker,
+) -> Callable[[list[Path]], list[UUID]]:  # fmt: skip
+    """`dispatch(files)` queues files, hands them to Prefect, and starts a worker."""
+
+    def queue(file: Path) -> UUID:
+        new = submit.NewJob(user_id="ana", source=file, relative_path=file.name, stat=file.stat(), ingest_mode="copy")
+        with database.session() as session:
+            job = submit.receive(session, new, installation)
+        folder = installation.layout.archive_of(job.job_uuid)
+        durable.make_dirs(folder)
+        durable.link_or_copy(file, folder / job.archive_name)
+        with database.session() as session:
+            submit.claimed(session, job.job_uuid, durable.digest(file))
+        return job.job_uuid
+
+    def go(files: list[Path]) -> list[UUID]:
+        queued = [queue(file) for file in files]
+        Dispatcher(database, installation, executor).tick()
+        start_worker(POOL, preload=None, environment=environment)
+        return queued
+
+    return go
+
+
+def flow_run_of(prefect: Prefect, job_uuid: UUID) -> dict[str, Any]:
+    (run,) = prefect.post("/flow_runs/filter", {"flow_runs": {"tags": {"all_": [f"job:{job_uuid}"]}}})
+    return dict(run)
+
+
+def task_names(prefect: Prefect, run_id: str) -> set[str]:
+    return {task["name"] for task in prefect.post("/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})}
+
+
+@pytest.fixture
+def files(make_song: Callable[..., Path], tmp_path: Path) -> list[Path]:
+    """A song, and something that only has a song's name."""
+    page = tmp_path / "page.mp3"
+    page.write_text("<html>not a song</html>", encoding="ascii")
+    return [make_song(tmp_path / "song.flac"), page]
+
+
+def test_jobs_end_in_prefect_as_they_do_in_our_database(
+    prefect: Prefect, database: Database, dispatch: Callable[[list[Path]], list[UUID]], executor: PrefectExecutor,
+    files: list[Path],
+) -> None:  # fmt: skip
+    song, refused = dispatch(files)
+    stale = executor.submit(FlowRequest(song, 7, "validate", POOL, os.urandom(8).hex(), "an attempt of the future"))
+    run_id = flow_run_of(prefect, song)["id"]
+
+    succeeded = prefect.ended(run_id, seconds=60)
+    failed = prefect.ended(flow_run_of(prefect, refused)["id"], seconds=60)
+    cancelled = prefect.ended(stale, seconds=60)
+
+    with database.session() as session:
+        job = query.detail(session, song).job
+        assert (job.state, job.error_code) == ("succeeded", None)
+        assert job.run_id == run_id
+        assert query.detail(session, refused).job.state == "failed"
+    assert succeeded["type"] == "COMPLETED", succeeded
+    prefect.until(lambda: task_names(prefect, run_id) == set(pipeline.STAGES))
+    assert failed["type"] == "FAILED"
+    assert "E_NOT_AUDIO" in failed["message"]
+    assert cancelled["type"] == "CANCELLED", "another attempt than the job's next runs nothing"
+    assert "lost" in cancelled["message"]
