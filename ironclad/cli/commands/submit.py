@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ironclad.cli import display, exits, output, queueing, results, text
+from ironclad.cli.follow import follow
 from ironclad.cli.installation import Installation, opened
 from ironclad.cli.queueing import Format
 from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing
 from ironclad.ingest.places import DEFAULT_USER
-from ironclad.jobs.feed import EVENT, PROGRESS, Feed
 from ironclad.ops import directory
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ JSON: Final = {
         **{name: meaning for name, meaning in results.JSON.items() if name != "jobs"},
     }
 }
-_TICK_SECONDS = 2.0
 
 
 @app.command(no_args_is_help=True)
@@ -106,28 +104,10 @@ def _result(installation: Installation, job_uuid: UUID) -> Result:
 
 
 def _wait(installation: Installation, queued: list[Result], *, as_json: bool) -> list[Result]:
-    """Until all are settled, told of it by the database; a look now and then in case a notification got lost."""
-    now = {result.job_uuid: result for result in queued if result.job_uuid is not None}
-    waiting = {job for job, result in now.items() if not result.settled}
-    stopping = threading.Event()
-    with display.watching(len(waiting), as_json=as_json) as shown:
-        feed = Feed(installation.database.dsn, (EVENT, PROGRESS)).listen(stopping, tick_seconds=_TICK_SECONDS)
-        while waiting:
-            notice = next(feed)
-            data: dict[str, Any] = {} if notice is None else notice.data
-            job = next((one for one in waiting if str(one) == data.get("job")), None)
-            if notice is not None and notice.channel == PROGRESS:
-                if job is not None:
-                    shown.stage(str(job), now[job].title, str(data["stage"]))
-                    shown.progress(str(job), float(data["progress"]))
-                continue
-            # A notice without a job (nothing for a while, or connected again) is a reason to look at all.
-            for one in [job] if job is not None else list(waiting) if "job" not in data else []:
-                now[one] = _result(installation, one)
-                if now[one].settled:
-                    waiting.discard(one)
-                    shown.finished(now[one])
-    return [result if result.job_uuid is None else now[result.job_uuid] for result in queued]
+    jobs = [result.job_uuid for result in queued if result.job_uuid is not None and not result.settled]
+    with display.watching(len(jobs), as_json=as_json) as shown:
+        done = follow(installation.database, lambda _session: jobs, len(jobs), shown)
+    return [result if result.job_uuid is None else done.get(result.job_uuid, result) for result in queued]
 
 
 def _end(done: list[Result], *, as_json: bool, waited: bool) -> None:
