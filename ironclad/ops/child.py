@@ -161,6 +161,7 @@ class Child:
     def terminate(self, patience_seconds: float) -> None:
         """Ask it to stop; after the patience the supervisor kills it."""
         self.state = UnitState.STOPPING
+        self.detail = ""
         self.deadline = time.monotonic() + patience_seconds
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -222,6 +223,7 @@ class Child:
     def stopped(self) -> None:
         """It ended as asked, or never ran."""
         self.state = UnitState.STOPPED
+        self.detail = ""
         self.deadline = None
 
 

@@ -40,13 +40,16 @@ class Endpoint:
         host: address to listen on.
         port: port, 0 for a free one.
         paths: what to call for each path; the query string is not part of a path.
+        seconds: how long a client may take to send its request, and to read the reply.
 
     Raises `PortInUse` when the port is taken.
     """
 
-    def __init__(self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]]) -> None:
+    def __init__(
+        self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]], *, seconds: float = _REQUEST_SECONDS
+    ) -> None:
         try:
-            self._server = _Server(host, port, paths)
+            self._server = _Server(host, port, paths, seconds)
         except OSError as exc:
             if exc.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
                 raise PortInUse(f"{host}:{port}: {exc.strerror}", port=port) from exc
@@ -79,10 +82,12 @@ class Endpoint:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 64
     timeout = 0  # it is only called when a client waits
 
-    def __init__(self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]]) -> None:
+    def __init__(self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]], seconds: float) -> None:
         self.paths = paths
+        self.seconds = seconds
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._slots = threading.BoundedSemaphore(_CLIENTS)
         super().__init__((host, port), _Handler)
@@ -113,15 +118,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     server_version = "ironclad"
     sys_version = ""
-    timeout = _REQUEST_SECONDS
 
     def handle(self) -> None:
         """Read the whole head first, bounded in bytes and in total time, then let the base class parse it."""
-        head = _read_head(self.connection)
+        head = _read_head(self.connection, self.server.seconds)
         if head is None:
             return
         self.rfile = io.BytesIO(head)
-        self.connection.settimeout(_REQUEST_SECONDS)
+        self.connection.settimeout(self.server.seconds)
         self.handle_one_request()
 
     def do_GET(self) -> None:
@@ -153,9 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not logged: they come every few seconds for ever."""
 
 
-def _read_head(connection: socket.socket) -> bytes | None:
+def _read_head(connection: socket.socket, seconds: float) -> bytes | None:
     """Everything up to the empty line; None for a client that sends too much, too slowly or nothing."""
-    deadline = time.monotonic() + _REQUEST_SECONDS
+    deadline = time.monotonic() + seconds
     head = b""
     while b"\r\n\r\n" not in head:
         left = deadline - time.monotonic()

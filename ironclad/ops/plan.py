@@ -30,6 +30,8 @@ class Unit:
     command: tuple[str, ...]
     needs: tuple[str, ...] = ()
     """Units that must be ready before this one starts, and that stop after it."""
+    uses: tuple[str, ...] = ()
+    """Units that it can start without and waits for by itself, but that stop after it."""
     task: bool = False
     """It is ready when it has ended with exit code 0, instead of by notification."""
     leaves: Callable[[], int | None] | None = None
@@ -75,8 +77,8 @@ def units(
     if settings.prefect.api_url is None:
         plan.append(Unit(PREFECT, command(PREFECT), needs=server))
         prefect = (PREFECT,)
-    plan += [Unit(name, command(name), needs=(*server, SCHEMA)) for name in ("dispatch", "watch")]
-    plan += [
-        Unit(name, command(name), needs=(*server, SCHEMA, *prefect)) for name in map(directory.worker, settings.pools)
-    ]
+    ready = (*server, SCHEMA)
+    plan += [Unit("watch", command("watch"), ready), Unit("dispatch", command("dispatch"), ready, uses=prefect)]
+    # Workers load their libraries while the Prefect server starts, which takes longest of all.
+    plan += [Unit(name, command(name), ready, uses=prefect) for name in map(directory.worker, settings.pools)]
     return tuple(plan)

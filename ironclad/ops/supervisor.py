@@ -270,7 +270,7 @@ class Supervisor:
         for child in self._children.values():
             if child.state in {UnitState.STOPPING, UnitState.STOPPED}:
                 continue
-            users = [other for other in self._children.values() if child.name in other.unit.needs]
+            users = [other for other in self._children.values() if child.name in (*other.unit.needs, *other.unit.uses)]
             if any(user.state is not UnitState.STOPPED for user in users):
                 continue
             if child.running:

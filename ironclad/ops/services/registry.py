@@ -33,6 +33,6 @@ def load(name: str, settings: Settings) -> service.Service:
 
 
 def run(name: str, settings: Settings) -> int:
-    """Run a service until it is told to stop. Returns the exit code."""
+    """Run a service until it is told to stop. Returns the exit code; `service.leave` ends the process with it."""
     pool = name.removeprefix(directory.WORKER_PREFIX) if name.startswith(directory.WORKER_PREFIX) else None
     return service.run_service(name, lambda: load(name, settings), settings, kind="worker" if pool else name, pool=pool)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ironclad import config
 from ironclad.errors import DatabaseUnavailable, MonoInput, PortInUse
-from ironclad.ops.service import run_service
+from ironclad.ops.service import leave, run_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,4 +77,4 @@ KINDS: dict[str, Callable[[], Service]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(run_service("notify", KINDS[sys.argv[1]], config.load()))
+    leave(run_service("notify", KINDS[sys.argv[1]], config.load()))
