@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import os
 
 _NANO = 1_000_000_000
+_UNANSWERED = float("inf")  # given out by `take_due`, and nothing was said of it yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class Tracker:
         if known is None or known.print != found:
             self.see(new, found, now)
         else:
-            self._wait(new, Growing(found, known.changed_at, max(known.due, now)))
+            due = now if known.due == _UNANSWERED else max(known.due, now)
+            self._wait(new, Growing(found, known.changed_at, due))
 
     def hold(self, path: str, until: float, reason: str) -> None:
         """It is quiet but cannot be taken now: look again later."""
@@ -130,7 +132,7 @@ class Tracker:
             due, path = heapq.heappop(self._heap)
             known = self._files.get(path)
             if known is not None and known.due == due:
-                known.due = float("inf")  # until it is answered
+                known.due = _UNANSWERED
                 paths.append(path)
         return paths
 
