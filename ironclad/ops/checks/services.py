@@ -136,7 +136,7 @@ def other_hosts(settings: Settings) -> list[Outcome]:
     try:
         with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
             rows = connection.execute(
-                "SELECT name, extract(epoch FROM ironcladtime.time() - seen_at)::float FROM worker ORDER BY name"
+                "SELECT name, extract(epoch FROM ironclad_now() - seen_at)::float FROM worker ORDER BY name"
             ).fetchall()
     except psycopg.Error as exc:
         raise DatabaseUnavailable(str(exc).strip()) from exc
