@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from ironclad.audio.movie import edited_length
 from ironclad.audio.mpeg import parse_mpeg, xing_promise
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _OGG_TAIL = 1 << 17
 _OGG_PAGE = 27
 _OGG_LAST = 4
 _MAX_BOXES = 4096
+_MOOV = 1 << 20
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11")
 _SEGMENT = bytes.fromhex("18538067")
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -39,6 +41,8 @@ class Promise:
     whole: bool = False
     """The bytes that the headers count are all there: missing samples are damage or a lie, not an early end."""
     bits: int | None = None
+    first_granule: int | None = None
+    """Ogg: the position at the end of the first page with audio. What FFmpeg skips before it was lost."""
 
 
 def read_promise(file: BinaryIO, size: int, sniffed: Sniffed) -> Promise:
@@ -61,7 +65,7 @@ def _at(file: BinaryIO, offset: int, count: int) -> bytes:
 
 def _wav(file: BinaryIO, size: int, start: int) -> Promise:
     """RIFF, RF64 and BW64: the data chunk's size over the block size."""
-    at, large, block, fact, bits = start + 12, None, 0, None, None
+    at, large, block, bits = start + 12, None, 0, None
     for _ in range(_MAX_BOXES):
         header = _at(file, at, 8)
         if len(header) < 8:  # noqa: PLR2004 -- a chunk header
@@ -74,15 +78,13 @@ def _wav(file: BinaryIO, size: int, start: int) -> Promise:
             block, bits = struct.unpack_from("<HH", body, 12)
             if int.from_bytes(body[:2], "little") not in {1, 3, 0xFFFE}:
                 block = 0  # a compressed codec in WAV
-        elif name == b"fact" and len(body) >= 4:  # noqa: PLR2004 -- its fixed part
-            fact = int.from_bytes(body[:4], "little")
         elif name == b"data":
-            return _wav_data(size - at - 8, large or length, block, fact, bits)
+            return _wav_data(size - at - 8, large or length, block, bits)
         at += 8 + length + (length & 1)
     return Promise(bits=bits, exact=False)
 
 
-def _wav_data(there: int, length: int, block: int, fact: int | None, bits: int | None) -> Promise:
+def _wav_data(there: int, length: int, block: int, bits: int | None) -> Promise:
     if length > there and (length == 0 or _UNKNOWN_SIZE <= length < 1 << 32):
         return Promise(bits=bits, exact=False)
     if length == 0 and there > 0:
@@ -90,7 +92,7 @@ def _wav_data(there: int, length: int, block: int, fact: int | None, bits: int |
     cut = f"the data chunk has {there} of {length} bytes" if length > there else ""
     if block:
         return Promise(length // block, cut=cut, bits=bits)
-    return Promise(fact, exact=fact is not None, cut=cut)
+    return Promise(exact=False, cut=cut)  # `fact` is not to be trusted: libsndfile's is half of the truth
 
 
 def _w64(file: BinaryIO, size: int, start: int) -> Promise:
@@ -104,7 +106,7 @@ def _w64(file: BinaryIO, size: int, start: int) -> Promise:
         if header[:4] == b"fmt " and len(header) == 40:  # noqa: PLR2004 -- with its fixed part
             block, bits = struct.unpack_from("<HH", header, 36)
         elif header[:4] == b"data":
-            return _wav_data(size - at - 24, length - 24, block, None, bits)
+            return _wav_data(size - at - 24, length - 24, block, bits)
         at += length + 7 & ~7
     return Promise(bits=bits, exact=False)
 
@@ -147,6 +149,7 @@ def _tta(file: BinaryIO, _size: int, start: int) -> Promise:
 
 def _ogg(file: BinaryIO, size: int, start: int) -> Promise:
     """A whole Ogg file ends with a complete page that bears the end-of-stream flag (RFC 3533, 6)."""
+    first = _first_granule(_at(file, start, _OGG_TAIL))
     tail_start = max(start, size - _OGG_TAIL)
     tail = _at(file, tail_start, _OGG_TAIL)
     at = tail.rfind(b"OggS")
@@ -160,12 +163,23 @@ def _ogg(file: BinaryIO, size: int, start: int) -> Promise:
     while at >= 0 and not ended:
         ended = len(tail) > at + 5 and bool(tail[at + 5] & _OGG_LAST)
         at = tail.rfind(b"OggS", 0, at)
-    return Promise(cut="" if ended else "its last page is missing")
+    return Promise(cut="" if ended else "its last page is missing", first_granule=first)
+
+
+def _first_granule(head: bytes) -> int | None:
+    at = 0
+    while head[at : at + 4] == b"OggS" and len(head) > at + _OGG_PAGE:
+        granule = int.from_bytes(head[at + 6 : at + 14], "little", signed=True)
+        if granule > 0:
+            return granule
+        segments = head[at + 26]
+        at += _OGG_PAGE + segments + sum(head[at + _OGG_PAGE : at + _OGG_PAGE + segments])
+    return None
 
 
 def _mov(file: BinaryIO, size: int, start: int) -> Promise:
     """Walk the outer boxes (ISO/IEC 14496-12, 4.2): the index (`moov` or `moof`) must be there, and no box cut."""
-    at, index = start, False
+    at, index = start, b""
     for _ in range(_MAX_BOXES):
         header = _at(file, at, 16)
         if len(header) < 8:  # noqa: PLR2004 -- a box header
@@ -175,14 +189,15 @@ def _mov(file: BinaryIO, size: int, start: int) -> Promise:
             length = int.from_bytes(header[8:16], "big")
         elif length == 0:
             length = size - at
-        index = index or name == b"moov"
         if length < 8:  # noqa: PLR2004 -- a box header
             break
+        if name == b"moov":
+            index = _at(file, at, min(length, _MOOV))
         if at + length > size:
             what = name.decode("latin-1")
             return Promise(cut=f"its box {what!r} has {size - at} of {length} bytes" + ("" if index else ", no index"))
         at += length
-    return Promise()
+    return Promise(frames=edited_length(index))
 
 
 def _asf(file: BinaryIO, size: int, start: int) -> Promise:

@@ -26,6 +26,8 @@ _FAMILY_OF_CODEC: Final = {
 }
 _LOSSLESS: Final = {"flac", "alac", "tta", "wavpack", "wmalossless"}
 _PCM = re.compile(r"pcm_[fsu](\d+)")
+_LONGEST_PAGE = 1 << 17
+"""Samples; a first page that ends later belongs to a stream that was tuned in to."""
 _EXACT_DURATION: Final = {"aiff", "au", "caf", "mov", "ogg", "w64", "wv"}
 """Demuxers whose stream duration is a count of samples out of the headers."""
 
@@ -57,18 +59,34 @@ def describe(
 
 
 def _declared(container: InputContainer, stream: AudioStream, demuxer: str, promise: Promise, rate: int) -> int | None:
-    if promise.frames is not None:
-        return promise.frames
     if (smpb := _itunes_samples(container.metadata.get("iTunSMPB", ""))) is not None:
         return smpb
+    if promise.frames is not None and (demuxer != "mov" or _in_samples(stream, rate)):
+        return promise.frames
     if demuxer not in _EXACT_DURATION or not promise.exact or not stream.duration or not stream.time_base:
         return None
     if demuxer == "ogg" and promise.cut:
         return None  # FFmpeg counts to the last page that is there
     frames = round(stream.duration * stream.time_base * rate)
+    if (origin := lost_start(stream, promise, rate)) is not None:
+        frames += round((stream.start_time or 0) * stream.time_base * rate) - origin
     if demuxer == "ogg" and stream.codec_context.name in {"opus", "libopus"}:
         frames -= int.from_bytes((stream.codec_context.extradata or b"")[10:12], "little")  # RFC 7845, 5.1: pre-skip
     return max(0, frames)
+
+
+def _in_samples(stream: AudioStream, rate: int) -> bool:
+    return stream.time_base is not None and stream.time_base * rate == 1
+
+
+def lost_start(stream: AudioStream, promise: Promise, rate: int) -> int | None:
+    """Where an Ogg recording began whose first page FFmpeg could not use, in samples; None if it is there."""
+    first = promise.first_granule
+    if first is None or not stream.start_time or not stream.time_base:
+        return None
+    if stream.start_time * stream.time_base * rate < first:
+        return None
+    return 0 if first <= _LONGEST_PAGE else first
 
 
 def _bits(stream: AudioStream, first: AudioFrame, promise: Promise) -> int | None:

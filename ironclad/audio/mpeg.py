@@ -74,28 +74,33 @@ def _adts_length(data: bytes, at: int) -> int | None:
     return length if length > 7 else None  # noqa: PLR2004 -- longer than its own header
 
 
-def _mpeg_run(data: bytes, at: int, whole: bool) -> bool:  # noqa: FBT001 -- private
-    kind = None
-    for _ in range(_RUN):
+def _mpeg_run(data: bytes, start: int, whole: bool) -> bool:  # noqa: FBT001 -- private
+    at, kind = start, None
+    for count in range(_RUN):
+        if count and at >= len(data):
+            return whole and _ends_well(start, at, count, len(data))
         header = parse_mpeg(data, at)
         if header is None or kind not in {None, header.kind}:
             return False
         kind, at = header.kind, at + header.length
-        if at >= len(data):
-            return whole
     return True
 
 
-def _adts_run(data: bytes, at: int, whole: bool) -> bool:  # noqa: FBT001 -- private
-    kind = data[at + 1 : at + 3]
-    for _ in range(_RUN):
+def _adts_run(data: bytes, start: int, whole: bool) -> bool:  # noqa: FBT001 -- private
+    at, kind = start, data[start + 1 : start + 3]
+    for count in range(_RUN):
+        if count and at >= len(data):
+            return whole and _ends_well(start, at, count, len(data))
         length = _adts_length(data, at)
         if length is None or data[at + 1 : at + 3] != kind:
             return False
         at += length
-        if at >= len(data):
-            return whole
     return True
+
+
+def _ends_well(start: int, at: int, count: int, size: int) -> bool:
+    """Whether a run that reached the end of the file early may be a short or cut file, and not chance."""
+    return count > 1 or at == size or start == 0
 
 
 def find_mpeg_audio(data: bytes, whole: bool) -> int | None:  # noqa: FBT001 -- one of two finders called alike

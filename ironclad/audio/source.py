@@ -15,7 +15,7 @@ import av
 from av.error import FFmpegError
 
 from ironclad.audio.declared import Promise, read_promise
-from ironclad.audio.describe import describe
+from ironclad.audio.describe import describe, lost_start
 from ironclad.audio.frames import silence, to_float
 from ironclad.audio.mpeg import parse_mpeg
 from ironclad.audio.sniff import Window, sniff
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _IO_BUFFER = 1 << 18
 _SAMPLE_BYTES = 4
 _MAX_DEMUX_FAILURES = 16
-_PADDED: Final = {"mov", "ogg"}
+_PADDED: Final = {"mov", "ogg", "caf"}
 """Containers that declare where the recording ends inside the last block, which FFmpeg does not always respect."""
 _DRM_TAGS: Final = {"drms", "enca", "p608"}
 
@@ -65,8 +65,6 @@ def open_source(path: Path, limits: AudioLimits) -> Iterator[Source]:
     """
     with _open(path) as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAudio("it is not a regular file")
         if status.st_size > limits.max_bytes:
             raise TooLarge(f"{status.st_size} bytes of {limits.max_bytes} allowed", bytes=status.st_size)
         sniffed = sniff(file, status.st_size)
@@ -89,11 +87,15 @@ def open_source(path: Path, limits: AudioLimits) -> Iterator[Source]:
 def _open(path: Path) -> BinaryIO:
     try:
         # Non-blocking: a FIFO under a music file's name must not hold the child up.
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise SourceMissing(str(path)) from None
-    except (PermissionError, IsADirectoryError) as exc:
+    except PermissionError as exc:
         raise SourceUnreadable(f"{path}: {exc.strerror}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotAudio("it is not a regular file")
+    return os.fdopen(fd, "rb", buffering=0)
 
 
 def _refuse(url: str, *_: Any) -> NoReturn:
@@ -151,6 +153,8 @@ class Source:
         context.thread_count = 1
         # A frame with a bad checksum must be counted, not played.
         context.options = {"err_detect": "crccheck+explode" if context.name == "flac" else "crccheck"}
+        if (container.format.name, context.name) == ("caf", "alac"):
+            context.options["flags2"] = "+skip_manual"  # FFmpeg takes the padding off twice
         return stream
 
     def _nothing(self) -> NoReturn:
@@ -186,9 +190,9 @@ class Source:
             block = to_float(frame)
             if frame.pts is not None:
                 at = frame.pts * tick
-                origin = at if origin is None else origin
+                origin = self._origin(at, tick) if origin is None else origin
                 gap = round(at - origin) - done
-                if gap > max(len(block), info.sample_rate // 50):
+                if gap >= info.sample_rate // (50 if self.damaged == known else 100):
                     self.damaged += self.damaged == known
                     self.lost += gap
                     yield from silence(gap, info.channels)
@@ -204,6 +208,14 @@ class Source:
             done += len(block)
             yield block
             frame = next(self._frames, None)
+
+    def _origin(self, first: float, tick: float) -> float:
+        """The timestamp of sample 0: the first frame's, unless something before it was lost."""
+        began = lost_start(self._stream, self.promise, self.info.sample_rate)
+        if began is not None:
+            return began
+        start = self._stream.start_time
+        return start * tick if self.damaged and start is not None else first
 
     @property
     def progress(self) -> float:
