@@ -385,6 +385,15 @@ class PrefectUnavailable(IroncladError):
     hint = "Ironclad waits and goes on by itself. Check it with `ironclad doctor`."
 
 
+class MetadataServiceUnavailable(IroncladError):
+    """MusicBrainz or the Cover Art Archive does not answer."""
+
+    code = "E_MUSICBRAINZ"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "The track was processed with the tags it has; complete them later with `ironclad retag`."
+
+
 class WorkerLost(IroncladError):
     """The worker stopped answering while it worked on the job."""
 

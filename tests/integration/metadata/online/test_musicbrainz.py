@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ironclad import __version__
+from ironclad.errors import Cancelled, MetadataServiceUnavailable
+from ironclad.metadata.candidate import Candidate
+from ironclad.metadata.lookup import Status, apply, look_up
+from ironclad.metadata.model import TrackTags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ironclad.metadata.musicbrainz import MusicBrainz
+
+    Client = Callable[..., MusicBrainz]
+
+FOUND = Candidate(
+    recording_id="rec1", title="Song", artists=("Ann X", "Bob"), artist_credit="Ann X feat. Bob",
+    artist_ids=("a1", "a2"), length_ms=210_000, isrcs=("USABC0100001",), album="Album", album_id="r1",
+    release_group_id="rg1",
+    album_artists=("Ann",), album_artist_ids=("a1",), track_id="t1", track=3, track_total=12, disc=2, disc_total=2,
+    date="2001-05-03", country="GB", status="Official", release_types=("album",),
+)  # fmt: skip
+
+
+def test_a_recording_by_its_id(client: Client, service: Any) -> None:
+    found = client().recording("rec1")
+    assert FOUND in found
+    assert [candidate.album_id for candidate in found] == ["r-bootleg", "r1"]
+    (asked,) = service.asked
+    assert asked.path == "/ws/2/recording/rec1"
+    assert asked.agent == f"Ironclad/{__version__} ( test@example.org )"
+
+
+def test_a_search_quotes_what_it_looks_for(client: Client, service: Any) -> None:
+    assert client().search(title='So "what"?', artist="AC/DC", album="A:B")
+    assert client().search(title="x", artist="y", album="A", album_id="r1")
+    assert [asked.query["query"] for asked in service.asked] == [
+        [r'recording:"So \"what\"\?" AND artist:"AC\/DC" AND release:"A\:B"'],
+        ['recording:"x" AND artist:"y" AND reid:"r1"'],
+    ]
+
+
+def test_an_id_cannot_leave_its_place_in_the_path(client: Client, service: Any) -> None:
+    assert client().recording("../../evil?x=1") == ()
+    assert service.asked[0].path == "/ws/2/recording/..%2F..%2Fevil%3Fx%3D1"
+
+
+@pytest.mark.parametrize("fault", ["503", "502", "slow", "drop", "cut", "half", "html", "other"])
+def test_a_fault_is_asked_again(fault: str, client: Client, service: Any) -> None:
+    service.faults.append(fault)
+    assert FOUND in client(timeout=0.5 if fault == "slow" else 10).recording("rec1")
+    assert len(service.asked) == 2
+
+
+@pytest.mark.parametrize("fault", ["503", "drop", "html"])
+def test_a_service_that_stays_down_is_given_up_and_fails_nothing(fault: str, client: Client, service: Any) -> None:
+    service.faults.extend([fault] * 8)
+    with pytest.raises(MetadataServiceUnavailable, match="4 attempts"):
+        client().recording("rec1")
+    assert len(service.asked) == 4
+    lookup = look_up(TrackTags(title="Song", artists=("Ann",)), 210, client())
+    assert lookup.status is Status.UNAVAILABLE
+    assert len(service.asked) == 8
+
+
+def test_nobody_listening_is_unavailable_too(client: Client, service: Any) -> None:
+    service.url = "http://127.0.0.1:9"
+    assert look_up(TrackTags(title="S", artists=("A",)), None, client()).status is Status.UNAVAILABLE
+
+
+def test_a_second_run_asks_nothing(client: Client, service: Any) -> None:
+    queries: list[Callable[[MusicBrainz], object]] = [
+        lambda one: one.recording("rec1"),
+        lambda one: one.recording("missing"),
+        lambda one: one.search(title="Song", artist="Ann"),
+    ]
+    first = [query(client()) for query in queries]
+    count = len(service.asked)
+    assert count == 3
+    assert [query(client()) for query in queries] == first
+    assert len(service.asked) == count, "misses are kept as well"
+    client(cache="another").recording("rec1")
+    assert len(service.asked) == count + 1
+
+
+def test_a_fault_is_never_kept(client: Client, service: Any) -> None:
+    service.faults.extend(["html"] * 4)
+    with pytest.raises(MetadataServiceUnavailable):
+        client().recording("rec1")
+    assert client().recording("rec1")
+
+
+def test_one_request_a_second_for_all(client: Client, service: Any) -> None:
+    one, other = client(cache="one", interval=0.2), client(cache="other", interval=0.2)
+    for number in range(3):
+        one.recording(f"x{number}")
+        other.recording(f"x{number}")
+    times = [asked.at for asked in service.asked]
+    assert min(later - earlier for earlier, later in pairwise(times)) > 0.17
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from ironclad.metadata.cache import FileCache
+from ironclad.metadata.http import Manners
+from ironclad.metadata.musicbrainz import MusicBrainz, Service
+from ironclad.metadata.rate import FileGate
+url, gate, cache = sys.argv[1:]
+with MusicBrainz(Service(url, Manners(interval=0.25)), FileGate(Path(gate)), FileCache(Path(cache))) as client:
+    for number in range(4):
+        client.recording(f"{cache[-1]}{number}")
+"""
+
+
+def test_two_processes_keep_the_rate_together(service: Any, tmp_path: Path) -> None:
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, service.url, str(tmp_path / "gate"), str(tmp_path / name)])
+        for name in ("a", "b")
+    ]
+    assert [worker.wait(30) for worker in workers] == [0, 0]
+    times = sorted(asked.at for asked in service.asked)
+    assert len(times) == 8
+    assert {asked.path[-2] for asked in service.asked} == {"a", "b"}
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert times[-1] - times[0] > 7 * 0.25 - 0.1
+    assert sum(gap < 0.15 for gap in gaps) <= 1, "a slow connection may delay one request towards the next"
+
+
+def test_waiting_can_be_cancelled(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "gate").write_text(f"{time.time() + 60:.3f}")
+
+    def check() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        client(check=check).recording("rec1")
+
+
+def test_a_track_is_completed(client: Client) -> None:
+    tags = TrackTags(title="Song", artists=("Ann X",), album="Unknown Album", genres=("Rock",))
+    lookup = look_up(tags, 210.5, client())
+    assert lookup.status is Status.MATCHED
+    done = apply(tags, lookup.candidates[0][1])
+    assert done.tags.album == "Album"
+    assert done.tags.musicbrainz_recording_id == "rec1"
+    assert (done.tags.track, done.tags.disc, done.tags.date) == (3, 2, "2001-05-03")
+    assert done.tags.genres == ("Rock",)
+    assert done.tags.artists == ("Ann X",)
+    assert "album" in done.origins
+    assert "genres" not in done.origins
