@@ -117,8 +117,8 @@ class DemoInstallation:
         return self._process.returncode
 
     def log_ends(self) -> list[str]:
-        """The last lines of every service's log."""
-        lines = []
+        """The last lines of `up` itself and of every service's log."""
+        lines = ["--- ironclad up", *self._lines]
         for path in sorted(self.settings.layout.logs.glob("*.jsonl")):
             with contextlib.suppress(OSError):
                 last = path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]

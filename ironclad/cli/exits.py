@@ -54,13 +54,14 @@ _BY_KIND: Final[Mapping[ErrorKind, int]] = {
 }
 
 
-def exit_code(error: IroncladError) -> int:
-    """The exit code of a command that ends by this error."""
-    if isinstance(error, NotFound):
+def exit_code(error: IroncladError | type[IroncladError]) -> int:
+    """The exit code of a command that ends by this error, or by any of this class."""
+    entry = error if isinstance(error, type) else type(error)
+    if issubclass(entry, NotFound):
         return NOT_FOUND
-    if isinstance(error, BadRequest):
+    if issubclass(entry, BadRequest):
         return USAGE
-    return _BY_KIND[error.kind]
+    return _BY_KIND[entry.kind]
 
 
 def epilog() -> str:

@@ -39,6 +39,9 @@ class Format(StrEnum):
     WAV = "wav"
 
 
+FORMAT_HELP: Final = f"The format of the results: {', '.join(Format)}."
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file to process. `relative` is where it was below the folder that was named; it names the album."""

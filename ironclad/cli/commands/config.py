@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ironclad.config import Loaded
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Show and check the settings.")
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 JSON: Final = {
     "config show": {

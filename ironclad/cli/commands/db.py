@@ -12,7 +12,7 @@ from ironclad.cli.installation import opened
 from ironclad.db import schema
 from ironclad.errors import BadRequest
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Migrate and check the database.")
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 _CURRENT: Final = {
     "current": "The revision of the database, or null if it is empty.",

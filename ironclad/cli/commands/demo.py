@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ironclad.audio.synth import DemoSong
     from ironclad.cli.results import Result
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "demo": {

@@ -10,7 +10,7 @@ import typer
 from ironclad.audio.synth import DemoSong, write_demo_songs
 from ironclad.cli import output, text
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "demo-songs": {

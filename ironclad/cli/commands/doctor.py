@@ -12,7 +12,7 @@ from ironclad.cli import exits, options, output, text
 from ironclad.ops.checks.outcome import Level
 from ironclad.ops.doctor import diagnose
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "doctor": {

@@ -12,7 +12,7 @@ from ironclad.engines.registry import installed_engines
 if TYPE_CHECKING:
     from ironclad.engines.contract import EngineSpec
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List and show separation engines.")
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 _ENGINE: Final = (
     "name, title, version, default, plugin, quality, stems, sample_rate, channels, devices, pools, exact_sum, "

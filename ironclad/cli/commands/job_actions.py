@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Action = Callable[[Session, UUID], Job]
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _CHANGED: Final = {
     "jobs": "Those that it was done for, each with job_uuid, title, state, held, cancel_requested.",
@@ -36,8 +36,8 @@ JSON: Final = {
 }  # fmt: skip
 
 _PAGE: Final = 500
-Jobs = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids, or the beginning or end of them.")]
-MaybeJobs = Annotated[list[str] | None, typer.Argument(metavar="JOB…", help="Ids, or the beginning or end of them.")]
+Jobs = Annotated[list[str], typer.Argument(metavar="JOB", help="Ids, or the beginning or end of them.")]
+MaybeJobs = Annotated[list[str] | None, typer.Argument(metavar="JOB", help="Ids, or the beginning or end of them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from ironclad.db.tables import Artifact, Job, JobEvent, StageRun
     from ironclad.jobs.query import JobDetail
 
-app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, help="List, show, retry, replay, cancel, hold and release jobs."
-)
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 app.add_typer(job_actions.app)
 
 JSON: Final = {
@@ -54,7 +52,10 @@ def list_jobs(
     context: typer.Context,
     *,
     state: Annotated[
-        list[JobState] | None, typer.Option("--state", "-s", help="In this state (may be given more than once).")
+        list[JobState] | None,
+        typer.Option(
+            "--state", "-s", metavar="STATE", help=f"In this state, or one of several: {', '.join(JobState)}."
+        ),
     ] = None,
     user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="Of this user.")] = None,
     error: Annotated[str | None, typer.Option("--error", metavar="E_CODE", help="With this error.")] = None,
@@ -64,7 +65,7 @@ def list_jobs(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="Received since: 15m, 2h, 3d, or a date.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=10_000, help="At most so many.")] = 50,
     before: Annotated[
         str | None, typer.Option("--before", metavar="JOB", help="Only older ones than this (for the next page).")
     ] = None,

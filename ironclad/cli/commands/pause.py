@@ -10,8 +10,8 @@ from ironclad.cli import output
 from ironclad.cli.installation import opened
 from ironclad.jobs import control
 
-pause_app = typer.Typer(rich_markup_mode=None)
-resume_app = typer.Typer(rich_markup_mode=None)
+pause_app = typer.Typer(rich_markup_mode=None, add_completion=False)
+resume_app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "pause": {"pool": "The pool, or null for the whole pipeline.", "paused": "true"},

@@ -9,7 +9,7 @@ import typer
 from ironclad.cli import output
 from ironclad.engines.registry import installed_engines
 
-app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="List plugins and what became of them.")
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
 JSON: Final = {
     "plugins list": {

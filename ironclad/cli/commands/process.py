@@ -10,12 +10,12 @@ import typer
 from ironclad.cli import display, exits, output, queueing, results
 from ironclad.cli.inline import InlineRunner
 from ironclad.cli.installation import opened
-from ironclad.cli.queueing import Format
+from ironclad.cli.queueing import FORMAT_HELP, Format
 
 if TYPE_CHECKING:
     from ironclad.cli.queueing import Wishes
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {"process": results.JSON}
 _MOST_AT_A_TIME = 8
@@ -24,7 +24,7 @@ _MOST_AT_A_TIME = 8
 @app.command(no_args_is_help=True)
 def process(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files, or folders to look through.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or folders to look through.")],
     *,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Put results here, not into the library.")
@@ -32,7 +32,7 @@ def process(
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
     ] = None,
-    output_format: Annotated[Format | None, typer.Option("--format", "-f", help="The format of the results.")] = None,
+    output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
     stems: Annotated[
         str | None,
         typer.Option("--stems", metavar="STEM,…", help="What to make: instrumental and stems of the engine."),

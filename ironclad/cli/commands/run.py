@@ -12,7 +12,7 @@ from ironclad.errors import BadRequest, IroncladError
 from ironclad.ops import directory, service
 from ironclad.ops.services import registry
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 _WORKER = "worker"
 

@@ -10,7 +10,7 @@ import typer
 from ironclad.cli import display, exits, output, queueing, results, text
 from ironclad.cli.follow import follow
 from ironclad.cli.installation import Installation, opened
-from ironclad.cli.queueing import Format
+from ironclad.cli.queueing import FORMAT_HELP, Format
 from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing
 from ironclad.ingest.places import DEFAULT_USER
 from ironclad.ops import directory
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ironclad.cli.queueing import Found, Wishes
     from ironclad.cli.results import Result
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "submit": {
@@ -36,14 +36,14 @@ JSON: Final = {
 @app.command(no_args_is_help=True)
 def submit(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files, or folders to look through.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or folders to look through.")],
     *,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Whose they are.")] = DEFAULT_USER,
-    priority: Annotated[int, typer.Option("--priority", metavar="N", help="Higher goes first; the default is 0.")] = 0,
+    priority: Annotated[int, typer.Option("--priority", metavar="N", help="Higher goes first.")] = 0,
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
     ] = None,
-    output_format: Annotated[Format | None, typer.Option("--format", "-f", help="The format of the results.")] = None,
+    output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
     stems: Annotated[
         str | None,
         typer.Option("--stems", metavar="STEM,…", help="What to make: instrumental and stems of the engine."),

@@ -10,7 +10,7 @@ from ironclad.cli import options
 from ironclad.cli.upscreen import LinesScreen, LiveScreen, screen_for
 from ironclad.ops.supervisor import Supervisor
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

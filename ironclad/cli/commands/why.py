@@ -12,7 +12,7 @@ from ironclad.cli.installation import opened
 from ironclad.ingest.why import Verdict
 from ironclad.ingest.why import why as explain
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "why": {
