@@ -33,7 +33,8 @@ DATABASES = ("ironclad", "prefect")
 _SOCKET_LIMIT = 90  # sun_path holds 108 bytes, and the server appends its own name
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.05
+_RELAUNCH_SECONDS = 0.5
 
 # Small for a laptop, safe everywhere: durability settings stay at PostgreSQL's defaults.
 OPTIONS: Mapping[str, str] = {
@@ -186,6 +187,7 @@ class EmbeddedServer:
         import psycopg  # noqa: PLC0415 - keeps `import ironclad.db.embedded` light
 
         deadline = time.monotonic() + _START_SECONDS
+        launched = time.monotonic()
         while True:
             try:
                 with psycopg.connect(
@@ -199,6 +201,10 @@ class EmbeddedServer:
             except psycopg.OperationalError as exc:
                 if time.monotonic() > deadline:
                     raise DatabaseUnavailable(f"the embedded server does not start: {exc}; {self._log_end()}") from exc
+                if self.pid() is None and time.monotonic() - launched > _RELAUNCH_SECONDS:
+                    # Backends of a killed server hold its shared memory until they notice; the new one gives up at once.
+                    self._launch()
+                    launched = time.monotonic()
                 time.sleep(_POLL_SECONDS)  # a starting server gives no event to wait for
 
     def _log_end(self) -> str:

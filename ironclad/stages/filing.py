@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from ironclad import durable
 from ironclad.errors import SourceMissing
+from ironclad.ingest import skipped
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, record
 
@@ -92,6 +93,8 @@ def settle(database: Database, settings: Settings, job_uuid: UUID) -> None:
             record(session, job_uuid, "filed", actor="filing", attempt=job.attempt, folder=folder.name)
         if job.state == JobState.SUCCEEDED.value and not settings.jobs.keep_work:
             durable.remove_tree(layout.work_of(job.job_uuid), reason="the job succeeded")
+    if job.state == JobState.SKIPPED.value:
+        skipped.write(database, layout)
 
 
 def sweep(database: Database, settings: Settings) -> int:

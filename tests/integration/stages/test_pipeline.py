@@ -189,8 +189,9 @@ def test_an_instrumental_is_skipped_unless_forced(
     job = queue(copy)
     outcome = run(job)
     assert (outcome.state, outcome.error.code if outcome.error else "") == ("skipped", "E_ALREADY_INSTRUMENTAL")
-    copy.write_bytes(copy.read_bytes() + b"\0")
     assert library(settings) == []
+    listed = json.loads(settings.layout.skipped.read_text())["skipped"]
+    assert [(entry["code"], entry["job_uuid"]) for entry in listed] == [("E_ALREADY_INSTRUMENTAL", str(job.job_uuid))]
 
 
 def test_a_retry_of_what_was_skipped_is_forced(
