@@ -13,7 +13,7 @@ from mutagen.oggvorbis import OggVorbis
 from mutagen.wave import WAVE
 
 from ironclad.errors import BadRequest, OutputInvalid
-from ironclad.metadata.containers import id3_write, mp4, opus, vorbis
+from ironclad.metadata.containers import id3_write, mp4, ogg, opus, vorbis
 from ironclad.metadata.fields import Raw, flatten
 from ironclad.metadata.model import PictureType
 
@@ -67,21 +67,22 @@ def _write_flac(path: Path, raw: Raw, pictures: Pictures) -> list[Loss]:
 
 
 def _write_ogg(path: Path, raw: Raw, pictures: Pictures) -> list[Loss]:
-    return _write_comments(OggVorbis(path), raw, pictures)
+    return _write_comments(path, OggVorbis(path), raw, pictures)
 
 
 def _write_opus(path: Path, raw: Raw, pictures: Pictures) -> list[Loss]:
     own, losses = opus.to_r128(raw)
-    return losses + _write_comments(OggOpus(path), own, pictures)
+    return losses + _write_comments(path, OggOpus(path), own, pictures)
 
 
-def _write_comments(audio: Any, raw: Raw, pictures: Pictures) -> list[Loss]:
+def _write_comments(path: Path, audio: Any, raw: Raw, pictures: Pictures) -> list[Loss]:
     audio.tags.clear()
     vorbis.write(raw, audio.tags)
     blocks, losses = vorbis.encoded(pictures)
     if blocks:
         audio.tags[vorbis.PICTURE_KEY] = blocks
     audio.save(padding=_padding)
+    ogg.settle_serial(path)
     return losses
 
 

@@ -6,8 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import soundfile as sf
+from mutagen.ogg import OggPage
 
 from ironclad.metadata.caps import Caps
 from ironclad.metadata.fields import BY_KEY, TAG_FIELDS, flatten
@@ -82,6 +84,39 @@ def test_same_input_gives_same_bytes(
     assert first.read_bytes() == second.read_bytes()
     write_tags(second, full_tags, pictures)
     assert first.read_bytes() == second.read_bytes(), "writing again changes nothing"
+
+
+def give_serial(path: Path, serial: int) -> None:
+    """Number the stream as another run of the encoder might."""
+    with path.open("r+b") as file:
+        while file.tell() < path.stat().st_size:
+            page = OggPage(file)
+            page.serial = serial
+            end = file.tell()
+            file.seek(page.offset)
+            file.write(page.write())
+            file.seek(end)
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_the_encoders_random_number_does_not_stay(
+    subtype: str, tmp_path: Path, full_tags: TrackTags, pictures: tuple[Picture, ...]
+) -> None:
+    rng = np.random.default_rng(7)
+    noise = (rng.normal(size=(96_000, 2)) / 10).astype("float32")
+    paths = []
+    for number, sound in enumerate((noise, noise, noise / 2)):
+        path = tmp_path / f"{number}.{'opus' if subtype == 'OPUS' else 'ogg'}"
+        sf.write(path, sound, 48_000, format="OGG", subtype=subtype)
+        before, _ = sf.read(path)
+        give_serial(path, 1000 + number)
+        write_tags(path, full_tags, pictures)
+        after, _ = sf.read(path)
+        assert (before == after).all()
+        paths.append(path)
+    first, second, other = (path.read_bytes() for path in paths)
+    assert first == second
+    assert first[14:18] != other[14:18]
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
