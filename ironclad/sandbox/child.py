@@ -29,6 +29,8 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _SIGKILL = 9
 _DETAIL = 2000
+_UNMAPPABLE = "failed to map segment"
+"""How the dynamic loader says that there is no memory."""
 
 
 def _set_limits(limits: dict[str, Any]) -> None:
@@ -81,6 +83,8 @@ def _translate(exc: BaseException) -> IroncladError:
         case IroncladError():
             translated: IroncladError = exc
         case MemoryError() | OSError(errno=errno.ENOMEM):
+            translated = DecodeLimit("memory")
+        case ImportError() if _UNMAPPABLE in str(exc):  # a library did not fit into what is left
             translated = DecodeLimit("memory")
         case OSError(errno=errno.EFBIG):
             translated = DecodedTooLarge("the file written reached the limit")

@@ -133,6 +133,8 @@ def test_a_child_cannot_report_what_is_not_its_business(code: str) -> None:
         (NotAudio("x"), NotAudio),
         (MemoryError(), DecodeLimit),
         (OSError(errno.ENOMEM, "m"), DecodeLimit),
+        (ImportError("libx.so: failed to map segment from shared object"), DecodeLimit),
+        (ImportError("no module x"), Unexpected),
         (OSError(errno.EFBIG, "f"), DecodedTooLarge),
         (OSError(errno.ENOSPC, "s", "out.f32"), DiskFull),
         (OSError(errno.EDQUOT, "q"), DiskFull),
