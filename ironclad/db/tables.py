@@ -123,6 +123,10 @@ class Job(SQLModel, table=True):
         sa.Index(
             "job_unfiled", "job_uuid", postgresql_where=sa.text("state IN ('failed', 'quarantined') AND NOT filed")
         ),
+        # Views: the oldest waiting job of a pool, held jobs, what ended lately.
+        sa.Index("job_waiting", "pool", "queued_at", postgresql_where=sa.text("state = 'queued'")),
+        sa.Index("job_held", "job_uuid", postgresql_where=sa.text("held")),
+        sa.Index("job_finished", "finished_at", "job_uuid", postgresql_include=["state"]),
         sa.Index("job_content", "content_hash"),
         sa.Index("job_created", "created_at"),
         # The same file of a root is claimed once; in move mode the name is free again after the claim.
