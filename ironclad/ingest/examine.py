@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BUSY: Final = "A program has it open for writing."
 PLACEHOLDER: Final = "It is empty, and beside it lies what a program is still writing."
+AWAY: Final = "Its watch root cannot be reached."
 STORAGE_SECONDS: Final = 15.0
 """How long a file waits when storage is the problem."""
 
@@ -46,10 +47,12 @@ def examine(
     if seen.sight is Sight.OTHER:
         register.tracker.forget(path)  # a link or folder now, for the rules to judge
     elif seen.status is None:
-        if seen.sight is Sight.MISSING and not away:
-            register.gone(path)
+        if seen.error is not None:
+            register.hold(path, now + STORAGE_SECONDS, str(seen.error))
+        elif away:
+            register.hold(path, now + settings.ingest.poll_seconds, AWAY)
         else:
-            register.hold(path, now + STORAGE_SECONDS, str(seen.error or "Its watch root cannot be reached."))
+            register.gone(path)
     elif not _same(register, path, seen.status):
         quiet = quiet_before(seen.status.st_mtime_ns, time.time_ns(), stability, stability)
         register.observe(path, seen.status, now, quiet=quiet)

@@ -15,6 +15,7 @@ from ironclad.ingest import observations
 from ironclad.ingest.examine import STORAGE_SECONDS, examine
 from ironclad.ingest.feed import Happened
 from ironclad.ingest.intake import Candidate, Intake
+from ironclad.ingest.look import Sight, look
 from ironclad.ingest.places import absolute, foreign_folders, split
 from ironclad.ingest.register import Register
 from ironclad.ingest.rules import Rules
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ironclad.ingest.claim import Outcome
     from ironclad.ingest.rules import Rule
 
-_FLUSH_SECONDS = 1.0
+_FLUSH_SECONDS = 0.5
 _HEALTH_SECONDS = 10.0
 _BATCH_SECONDS = 0.05  # files that come due within this time are received in one transaction
 _DATABASE_SECONDS = 2.0
@@ -328,7 +329,8 @@ class RootWatch:
         """What could not be read is a new file once it can."""
         for path in self._register.unreadable:
             file = self._folder / path
-            if os.access(file, os.R_OK) and os.access(file.parent, os.W_OK if self._root.mode == "move" else os.R_OK):
+            may_move = self._root.mode != "move" or os.access(file.parent, os.W_OK, effective_ids=True)
+            if may_move and look(file).sight is not Sight.FAILED:
                 self._register.forget_job(path)
                 self._look_at(Happened("changed", path), now)
 
