@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from ironclad import config
 from ironclad.errors import Unexpected
-from ironclad.ops.processes import signal_group
+from ironclad.processes import signal_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ min_free_bytes = 200000000
 # The kernel stops it when we die: nothing is left running on a folder that may be gone.
 _CHILD: Final = (
     "import signal\n"
-    "from ironclad.ops.processes import signal_on_parent_death\n"
+    "from ironclad.processes import signal_on_parent_death\n"
     "signal_on_parent_death(signal.SIGTERM)\n"
     "from ironclad.cli.main import main\n"
     "main()\n"

@@ -116,7 +116,7 @@ class Grid:
         """Print it on standard output, as fits what that is."""
         console = console or stdout()
         if console.is_terminal:
-            console.print(self.render())
+            console.print(self.render(), soft_wrap=False)
         else:
             for line in self.lines():
                 console.print(line)

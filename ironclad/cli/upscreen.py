@@ -59,14 +59,16 @@ class LinesScreen:
 
     def heard(self, event: ServiceEvent) -> None:
         """Print it, unless it says what the last one of this unit said."""
-        said = (event.state.value, event.detail)
-        if self._last.get(event.name) == said:
+        news = (event.state.value, event.detail)
+        if self._last.get(event.name) == news:
             return
-        self._last[event.name] = said
+        self._last[event.name] = news
         at = f"{datetime.now().astimezone():%H:%M:%S}"
         detail = f"  {printable(event.detail)}" if event.detail else ""
         state = Text(f"{event.state.value:<10}", style=output.STATE_STYLES.get(event.state.value, ""))
-        self._console.print(Text(f"{at}  {event.name:<12} ").append(state).append(detail))
+        said = Text(f"{at}  {event.name:<12} ").append(state).append(detail)
+        said.rstrip()
+        self._console.print(said)
         for line in event.tail[-_TAIL_LINES:]:
             self._console.print(Text(f"    | {printable(line)}", style="dim"))
         if event.name == directory.SUPERVISOR and event.state is UnitState.READY:

@@ -14,13 +14,30 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 
-_ENGINE: Final = (
-    "name, title, version, default, plugin, quality, stems, sample_rate, channels, devices, pools, exact_sum, "
-    "private_environment, parameters, models"
-)
+_ENGINE: Final = {
+    "name": "Its name, for --engine.",
+    "title": "A few words.",
+    "version": "Version of the separation code.",
+    "api_version": "The plugin API that it was written for.",
+    "default": "Whether it is the engine of the settings.",
+    "plugin": "The plugin that brings it.",
+    "quality": "One honest sentence about the results.",
+    "stems": "What it makes.",
+    "sample_rate": "Hz that it takes; null for any.",
+    "channels": "Channels that it takes.",
+    "devices": "Kinds of device that it can use, best first.",
+    "pools": "Work pools that can run it, best first.",
+    "exact_sum": "Whether the stems sum to the mixture.",
+    "private_environment": "Whether it needs a virtual environment of its own.",
+    "parameters": "Each with name, kind, default, minimum, maximum, choices, unit, help, affects_result.",
+    "models": "Each with name, title, licence, quality, stems, bytes, digest.",
+}
 JSON: Final = {
-    "engines list": {"engines": f"Each with {_ENGINE}.", "broken": "Plugins that do not load, with name and error."},
-    "engines show": dict.fromkeys(_ENGINE.split(", "), ""),
+    "engines list": {
+        "engines": "Each as `engines show` has it.",
+        "broken": "Plugins that do not load, each with name and error.",
+    },
+    "engines show": _ENGINE,
 }
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ironclad.cli.commands import engines, plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typer.testing import Result
+
+
+def test_engines_list(run: Callable[..., Result]) -> None:
+    shown = run("engines", "list").stdout
+    assert "center" in shown
+    assert "install Demucs for real work" in shown
+    data = json.loads(run("engines", "list", "--json").stdout)
+    assert set(data) == set(engines.JSON["engines list"])
+    center = next(engine for engine in data["engines"] if engine["name"] == "center")
+    assert set(center) == set(engines.JSON["engines show"])
+    assert center["default"] is True
+    assert data["broken"] == []
+
+
+def test_engines_show_has_parameters_with_ranges(run: Callable[..., Result]) -> None:
+    shown = run("engines", "show", "center").stdout
+    assert "1 … 64" in shown
+    assert "vocals, accompaniment" in shown
+    data = json.loads(run("engines", "show", "center", "--json", IRONCLAD_ENGINE__NAME="other").stdout)
+    assert data["name"] == "center"
+    assert data["default"] is False
+
+
+def test_an_engine_that_is_not_there(run: Callable[..., Result]) -> None:
+    result = run("engines", "show", "centre")
+    assert result.exit_code == 3
+    assert "Did you mean center?" in result.stderr
+
+
+def test_plugins_list(run: Callable[..., Result]) -> None:
+    assert "center" in run("plugins", "list").stdout
+    data = json.loads(run("plugins", "list", "--json").stdout)
+    assert set(data) == set(plugins.JSON["plugins list"])
+    center = next(plugin for plugin in data["plugins"] if plugin["name"] == "center")
+    assert center["builtin"] is True
+    assert center["status"] == "loaded"
+    assert center["error"] is None
