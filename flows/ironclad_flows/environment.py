@@ -23,11 +23,15 @@ def api_url(settings: Settings) -> str:
     """The Prefect API that this installation uses: the one set, else our own server's."""
     if settings.prefect.api_url is not None:
         return settings.prefect.api_url.rstrip("/")
-    if settings.prefect.port == 0:
-        published = settings.layout.run / URL_FILE
-        if published.is_file():
-            return published.read_text(encoding="ascii").strip()
+    if settings.prefect.port == 0 and (published := settings.layout.run / URL_FILE).is_file():
+        return published.read_text(encoding="ascii").strip()
     return url_of(settings.prefect.host, settings.prefect.port)
+
+
+def is_known(settings: Settings) -> bool:
+    """Whether `api_url` is one to use: a server without a fixed port must have started once."""
+    fixed = settings.prefect.api_url is not None or settings.prefect.port != 0
+    return fixed or (settings.layout.run / URL_FILE).is_file()
 
 
 def url_of(host: str, port: int) -> str:

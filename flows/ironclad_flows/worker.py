@@ -42,8 +42,9 @@ STAGE_MODULES = ("ironclad_flows.process_track", "ironclad.stages.runner")
 """What the fork server preloads for our own flow."""
 EX_TEMPFAIL = 75
 """Exit code when the worker had to leave without Prefect's clean-up; supervisors restart on it."""
-_TEARDOWN_SECONDS = 20.0
+_TEARDOWN_SECONDS = 10.0
 _RESCHEDULE_SECONDS = 10.0
+_LET_GO_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 
 
@@ -78,12 +79,24 @@ class IroncladResult(BaseWorkerResult):
     """How a run's process ended."""
 
 
+def _leave_within(seconds: float) -> None:
+    """End this process the hard way if it still exists in `seconds`.
+
+    While its server is away, Prefect's clean-up tries again for minutes, in threads that hold up the interpreter's
+    exit. By then nothing here is worth waiting for: the runs are gone, and our database knows what became of the jobs.
+    """
+    timer = threading.Timer(seconds, os._exit, (EX_TEMPFAIL,))
+    timer.daemon = True
+    timer.start()
+
+
 class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, IroncladResult]):
     """Runs each flow run in a process forked from a preloaded fork server.
 
     On SIGTERM or SIGINT, or `request_drain()`, it stops asking for runs, waits for those it has, and after
     `drain_seconds` ends the rest: a run whose flow had not begun goes back to the pool, one that had is let go (the job
-    goes back to the queue by itself, as a new flow run). A second signal ends it at once.
+    goes back to the queue by itself, as a new flow run). A second signal ends it at once; and the
+    process that it ran in has to end soon after, or is ended.
     """
 
     type = "ironclad"
@@ -230,17 +243,15 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
         if self.handle_signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_signal)
-        hard_exit = threading.Timer(_TEARDOWN_SECONDS, os._exit, (EX_TEMPFAIL,))
-        hard_exit.daemon = True
         try:
             async with anyio.create_task_group() as group:
 
                 async def drain_when_asked() -> None:
                     await self._drain_requested.wait()
+                    _leave_within(self.drain_seconds + _LET_GO_SECONDS)
                     if self.is_setup:
                         await self._drain()
-                    # Prefect's clean-up spins for ever while its server is away.
-                    hard_exit.start()
+                    _leave_within(_TEARDOWN_SECONDS)
                     group.cancel_scope.cancel()
 
                 group.start_soon(drain_when_asked)
@@ -248,7 +259,6 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
                 await super().start(*args, **kwargs)
                 group.cancel_scope.cancel()
         finally:
-            hard_exit.cancel()
             if self.handle_signals:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     self._loop.remove_signal_handler(number)

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from ironclad.config import load
+from ironclad.errors import PrefectUnavailable
 from ironclad_flows import environment
 from ironclad_flows.wake import WakeSocket
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from ironclad.config import Settings
     from ironclad_flows.worker import IroncladWorker
+
+_LOOK_SECONDS = 1.0
 
 
 class WorkerService:
@@ -62,16 +65,32 @@ class WorkerService:
         return 0 if self._worker is None else self._worker.runs
 
     def run(self, stopping: threading.Event) -> None:
-        """Serve until `stopping` is set, then drain. Raises `ConfigError` if the preloaded modules do not load."""
+        """Serve until `stopping` is set, then drain.
+
+        Raises `ConfigError` if the preloaded modules do not load, and `PrefectUnavailable` when the server has come
+        back on another port: only a new process can follow it.
+        """
+        url = self._server_url(stopping)
+        if url is None:
+            return
         os.environ.setdefault("IRONCLAD_DATA_DIR", str(self._settings.layout.root))
-        environment.apply(environment.prefect_environment(self._settings))
+        environment.apply(environment.prefect_environment(self._settings, url=url))
         wake_socket = WakeSocket(self._settings.layout.run, self._pool)
         try:
-            asyncio.run(self._serve(stopping, wake_socket))
+            asyncio.run(self._serve(stopping, wake_socket, url))
         finally:
             wake_socket.close()
+        if not stopping.is_set():
+            raise PrefectUnavailable(f"It has moved from {url} to {environment.api_url(self._settings)}.")
 
-    async def _serve(self, stopping: threading.Event, wake_socket: WakeSocket) -> None:
+    def _server_url(self, stopping: threading.Event) -> str | None:
+        """Where the server is; waits for one that has no fixed port to say so, and is None if stopped meanwhile."""
+        while not environment.is_known(self._settings):
+            if stopping.wait(_LOOK_SECONDS):
+                return None
+        return environment.api_url(self._settings)
+
+    async def _serve(self, stopping: threading.Event, wake_socket: WakeSocket, url: str) -> None:
         from ironclad_flows.worker import IroncladWorker  # noqa: PLC0415 - only now: see the class
 
         pool = self._settings.pools.get(self._pool)
@@ -86,7 +105,8 @@ class WorkerService:
         self._worker = worker
 
         def wait() -> None:
-            stopping.wait()
+            while not stopping.wait(_LOOK_SECONDS) and environment.api_url(self._settings) == url:
+                pass
             worker.request_drain()
 
         threading.Thread(target=wait, name="stop-worker", daemon=True).start()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,7 +24,7 @@ from ironclad_flows.wake import wake
 from ironclad_flows.worker_service import worker_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -61,9 +62,12 @@ class Prefect:
         self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        response = self.client.post(path, json=body)
-        response.raise_for_status()
-        return response.json()
+        def answer() -> httpx.Response | None:
+            response = self.client.post(path, json=body)
+            # What Prefect says when SQLite was busy; its own client asks again too.
+            return None if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else response
+
+        return self.until(answer).raise_for_status().json()
 
     def start(self, pool: str, flow: str, **parameters: Any) -> str:
         """Create a run of a sample flow on a pool, wake its worker, and return the run's id."""
@@ -94,9 +98,9 @@ class Prefect:
 
         return until(final, seconds=seconds)
 
-    def started(self, pids: Path) -> tuple[int, int]:
+    def started(self, pids: Path, *, seconds: float = 20.0) -> tuple[int, int]:
         """Process ids of a `sleeper` flow and of the program it started, once it sleeps."""
-        self.until(pids.exists)
+        self.until(pids.exists, seconds=seconds)
         flow, program = pids.read_text(encoding="ascii").split()
         return int(flow), int(program)
 
@@ -135,22 +139,23 @@ def _admin(url: str, statement: str) -> None:
     engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def prefect(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Prefect]:
-    """A server on PostgreSQL (the embedded one, unless another is given)."""
-    data_dir = tmp_path_factory.mktemp("prefect")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("IRONCLAD_", "PREFECT_"))},
-        "IRONCLAD_DATA_DIR": str(data_dir),
-        "IRONCLAD_DATABASE_URL": server_url,
-        "IRONCLAD_PREFECT__DATABASE": "postgresql",
-        "IRONCLAD_PREFECT__PORT": "0",
-        "IRONCLAD_PREFECT__QUERY_SECONDS": "5",
-        "PYTHONPATH": str(HERE),
-        "PYTHONWARNINGS": "ignore",
-    }
+@dataclass
+class Server:
+    """A server process."""
+
+    process: subprocess.Popen[bytes]
+    prefect: Prefect
+
+
+StartServer = Callable[[dict[str, str]], contextlib.AbstractContextManager[Server]]
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], command: Sequence[str] = ()) -> Iterator[Server]:
+    """A server that answers; it is ended, and must end well, unless the test has killed it."""
+    data_dir = Path(environment["IRONCLAD_DATA_DIR"])
     with (data_dir / "server.log").open("wb") as log:
-        process = subprocess.Popen(server_command(), env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([*command, *server_command()], env=environment, stdout=log, stderr=log)
     try:
         published = data_dir / "run" / URL_FILE
         until(lambda: published.is_file() or process.poll() is not None, seconds=START_SECONDS)
@@ -159,19 +164,43 @@ def prefect(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterat
         def healthy() -> bool:
             assert process.poll() is None, (data_dir / "server.log").read_text(encoding="utf-8")
             with contextlib.suppress(httpx.HTTPError):
-                return prefect.client.get("/health").status_code == httpx.codes.OK
+                return prefect.client.get("/health").is_success
             return False
 
-        until(healthy, seconds=START_SECONDS)
-        yield prefect
-        prefect.client.close()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        with prefect.client:
+            until(healthy, seconds=START_SECONDS)
+            yield Server(process, prefect)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Prefect]:
+    """The server of all tests, on PostgreSQL (the embedded one, unless another is given)."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("IRONCLAD_", "PREFECT_"))},
+        "IRONCLAD_DATA_DIR": str(tmp_path_factory.mktemp("prefect")),
+        "IRONCLAD_DATABASE_URL": server_url,
+        "IRONCLAD_PREFECT__DATABASE": "postgresql",
+        "IRONCLAD_PREFECT__PORT": "0",
+        "IRONCLAD_PREFECT__QUERY_SECONDS": "5",
+        "PYTHONPATH": str(HERE),
+        "PYTHONWARNINGS": "ignore",
+    }
+    with serving(environment) as server:
+        yield server.prefect
     name = f"{sa.make_url(server_url).database}_prefect"
     _admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def start_server(prefect: Prefect) -> StartServer:
+    """`start_server(environment)` is a server of the test's own, in a `with` statement."""
+    return lambda environment: serving({**prefect.environment, **environment})
 
 
 class StartWorker:

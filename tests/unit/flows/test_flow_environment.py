@@ -70,6 +70,9 @@ def test_a_given_server_wins_over_our_own(tmp_path: Path) -> None:
 
 def test_a_port_that_the_system_chose_is_found_where_the_server_wrote_it(tmp_path: Path) -> None:
     free = settings(tmp_path, IRONCLAD_PREFECT__PORT="0")
+    assert not environment.is_known(free)
     environment.publish_url(free, "http://127.0.0.1:43210/api")
     assert environment.api_url(free) == "http://127.0.0.1:43210/api"
+    assert environment.is_known(free)
+    assert environment.is_known(settings(tmp_path))
     assert environment.api_url(settings(tmp_path)) == "http://127.0.0.1:4200/api", "a fixed port is not looked up"
