@@ -20,22 +20,25 @@ def settle_serial(path: Path) -> None:
     """
     with path.open("r+b") as file:
         hasher = blake3()
-        for page in _pages(file):
+        for _, page in _pages(file):
             for packet in page.packets:
                 hasher.update(packet)
         serial = int.from_bytes(hasher.digest(length=4), "little")
         file.seek(0)
-        for page in _pages(file):
+        for start, page in _pages(file):
             end = file.tell()
             page.serial = serial
-            file.seek(page.offset)
+            file.seek(start)
             file.write(page.write())
             file.seek(end)
 
 
-def _pages(file: BinaryIO) -> Iterator[OggPage]:
+def _pages(file: BinaryIO) -> Iterator[tuple[int, OggPage]]:
+    """Each page and where it begins."""
     while True:
+        start = file.tell()
         try:
-            yield OggPage(file)
+            page = OggPage(file)
         except EOFError:
             return
+        yield start, page

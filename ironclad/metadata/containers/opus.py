@@ -43,9 +43,9 @@ def to_r128(raw: Raw) -> tuple[Raw, list[Loss]]:
     for scope in _SCOPES:
         for value in result.pop(f"REPLAYGAIN_{scope}_GAIN", []):
             match = _GAIN.fullmatch(value)
-            if match is None:
-                losses.append(Loss(f"REPLAYGAIN_{scope}_GAIN", "not a gain in dB", value))
+            steps = round((float(match[1]) - _REFERENCE_DB) * _STEPS) if match else None
+            if steps is None or abs(steps) > _MAX:
+                losses.append(Loss(f"REPLAYGAIN_{scope}_GAIN", "no gain in dB that fits into 16 bits", value))
             else:
-                steps = round((float(match[1]) - _REFERENCE_DB) * _STEPS)
-                result[f"R128_{scope}_GAIN"] = [str(max(-_MAX - 1, min(_MAX, steps)))]
+                result[f"R128_{scope}_GAIN"] = [str(steps)]
     return result, losses

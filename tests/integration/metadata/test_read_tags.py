@@ -13,7 +13,7 @@ from mutagen.apev2 import APEBinaryValue, APEv2
 from mutagen.asf import ASF, ASFByteArrayAttribute
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
-from mutagen.mp4 import MP4
+from mutagen.mp4 import MP4, AtomDataType, MP4FreeForm
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 from mutagen.wavpack import WavPack
@@ -246,6 +246,60 @@ def test_riff_info_is_read_where_there_is_no_id3(audio: Callable[..., Path], rea
     found = reading(path)
     assert found.tags == TrackTags(title="Café", artists=("Ann",))
     assert codes(found) == {"technical", "not-carried"}
+
+
+def test_binary_values_are_reported_in_every_container(
+    audio: Callable[..., Path], reading: Callable[..., Reading]
+) -> None:
+    wma = audio("wma")
+    asf = ASF(wma)
+    asf["WM/Blob"] = [ASFByteArrayAttribute(data=b"\1\2")]
+    asf["WM/Picture"] = [ASFByteArrayAttribute(data=b"\3\1\0\0\0no end")]
+    asf.save()
+    found = reading(wma)
+    assert {(p.code, p.key) for p in found.problems} >= {("not-carried", "WM/Blob"), ("not-an-image", "PICTURE")}
+
+    wv = audio("wv")
+    ape = WavPack(wv)
+    if ape.tags is None:
+        ape.add_tags()
+    ape["Blob"] = APEBinaryValue(b"\1\2")
+    ape.save()
+    assert ("not-carried", "Blob") in {(p.code, p.key) for p in reading(wv).problems}
+
+    m4a = audio("m4a")
+    mp4 = MP4(m4a)
+    mp4["----:com.apple.iTunes:U16"] = [MP4FreeForm("é".encode("utf-16-be"), AtomDataType.UTF16)]
+    mp4.save()
+    assert reading(m4a).tags.extra["U16"] == ("é",)
+
+    ogg = audio("ogg")
+    comments = OggVorbis(ogg)
+    comments["COVERART"] = ["!!"]
+    comments.save()
+    assert ("not-an-image", "PICTURE") in {(p.code, p.key) for p in reading(ogg).problems}
+
+
+def test_keys_that_no_container_could_hold_are_made_ones_that_all_can(
+    audio: Callable[..., Path], reading: Callable[..., Reading]
+) -> None:
+    path = audio("mp3")
+    tags = ID3()
+    for description in ("a=b", "schlüssel", "x" * 300, "\x07", ""):
+        tags.add(id3.TXXX(encoding=3, desc=description, text=["v"]))
+    tags.save(path)
+    found = reading(path)
+    assert set(found.tags.extra) == {"A-B", "SCHL?SSEL", "X" * 200}
+    assert codes(found) == {"bad-key"}
+
+
+def test_riff_info_in_a_code_page(audio: Callable[..., Path], reading: Callable[..., Reading]) -> None:
+    path = audio("wav")
+    value = "Группа крови".encode("cp1251") + b"\0\0"
+    info = b"INFO" + b"INAM" + struct.pack("<I", len(value)) + value
+    data = path.read_bytes() + b"LIST" + struct.pack("<I", len(info)) + info
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+    assert reading(path).tags.title == "Группа крови"
 
 
 # --- mixtures and lies ---------------------------------------------------------------------------------------------

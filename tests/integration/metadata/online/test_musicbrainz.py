@@ -72,6 +72,19 @@ def test_a_service_that_stays_down_is_given_up_and_fails_nothing(fault: str, cli
     assert len(service.asked) == 8
 
 
+def test_an_endless_answer_is_given_up(client: Client, service: Any) -> None:
+    service.recordings = ["<x/>" * 10_000]
+    with pytest.raises(MetadataServiceUnavailable, match="longer than 1000 bytes"):
+        client(max_bytes=1000, attempts=1).search(title="x", artist="y")
+    with pytest.raises(MetadataServiceUnavailable, match="took longer"):
+        client(total_seconds=0, attempts=1).search(title="x", artist="y")
+
+
+def test_recordings_of_another_shape_are_left_out(client: Client, service: Any) -> None:
+    service.recordings = ['<recording id="broken"/>', *service.recordings]
+    assert FOUND in client().search(title="x", artist="y")
+
+
 def test_nobody_listening_is_unavailable_too(client: Client, service: Any) -> None:
     service.url = "http://127.0.0.1:9"
     assert look_up(TrackTags(title="S", artists=("A",)), None, client()).status is Status.UNAVAILABLE
