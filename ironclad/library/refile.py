@@ -1,0 +1,90 @@
+"""Moves a library to another path template: first a plan that anybody can read, then the moves, each safe by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from ironclad import durable
+from ironclad.errors import StorageError
+from ironclad.library.names import folded
+from ironclad.library.naming import PathTemplate, Shelf, TrackName
+from ironclad.library.receipt import sidecar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One track's way, both ends relative to the library."""
+
+    source: PurePosixPath
+    target: PurePosixPath
+
+
+def plan_refile(
+    tracks: Iterable[tuple[PurePosixPath, TrackName]], template: PathTemplate, others: Iterable[PurePosixPath] = ()
+) -> list[Move]:
+    """Where each track goes under `template`, in order of their paths; those that stay are not listed.
+
+    `others` are files that do not move (other people's): no track gets one of their names. A track keeps its place
+    where that is a numbered double of its name, so that a second run plans nothing.
+    """
+    shelf = Shelf(others)
+    ordered = sorted(tracks, key=lambda pair: pair[0])
+    wanted = [(path, template.render(name, path.suffix)) for path, name in ordered]
+    # Those who are right already come first: nobody takes their place.
+    moves = []
+    for path, place in sorted(wanted, key=lambda pair: (folded(str(pair[0])) != folded(str(pair[1])), pair[0])):
+        target = shelf.place(place)
+        if target != path:
+            moves.append(Move(path, target))
+    return sorted(moves, key=lambda move: move.source)
+
+
+def refile(root: Path, moves: Sequence[Move], *, check: Callable[[], None] | None = None) -> Iterator[Move]:
+    """Carry out a plan below `root`, track and receipt together; yields each move when it is done.
+
+    Nothing is overwritten. Tracks that want each other's places go through names of their own (`.refile-N`), so a plan
+    that was cut short leaves every file whole under its old, new or such a name; planning again finds the first two.
+    Raises `StorageError` when a place is taken by a stranger, and catalogue errors.
+    """
+    sources = {folded(str(move.source)) for move in moves}
+    waiting: list[tuple[PurePosixPath, Move]] = []
+    for number, move in enumerate(moves):
+        if check is not None:
+            check()
+        if folded(str(move.target)) in sources:
+            aside = move.source.with_name(f".refile-{number}{move.source.suffix}")
+            _carry(root, move.source, aside)
+            waiting.append((aside, move))
+        else:
+            _carry(root, move.source, move.target)
+            yield move
+    for aside, move in waiting:
+        _carry(root, aside, move.target)
+        yield move
+    _remove_empty(root, {move.source.parent for move in moves})
+
+
+def _carry(root: Path, source: PurePosixPath, target: PurePosixPath) -> None:
+    old, new = root / source, root / target
+    durable.make_dirs(new.parent)
+    try:
+        durable.move(old, new)
+        if sidecar(old).exists():
+            durable.move(sidecar(old), sidecar(new))
+    except FileExistsError as exc:
+        raise StorageError(f"{target} exists already and is not one of ours", path=new) from exc
+
+
+def _remove_empty(root: Path, folders: Iterable[PurePosixPath]) -> None:
+    """Remove the folders that the moves have emptied, and their parents below `root`. Others' files keep theirs."""
+    for folder in sorted(folders, key=lambda path: -len(path.parts)):
+        current = root / folder
+        while current != root and root in current.parents and current.is_dir() and not any(current.iterdir()):
+            durable.remove_tree(current, reason="emptied by refiling the library")
+            current = current.parent
