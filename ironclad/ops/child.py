@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ironclad.ops import processes
+from ironclad import processes
 from ironclad.ops.service import EXIT_CONFIG, SUPERVISOR_VARIABLE
 
 if TYPE_CHECKING:

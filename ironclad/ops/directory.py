@@ -9,9 +9,8 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from ironclad import durable
+from ironclad import durable, processes
 from ironclad.errors import AlreadyRunning, NotFound
-from ironclad.ops import processes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from ironclad.ops import directory, processes
+from ironclad import processes
+from ironclad.ops import directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from ironclad import config, log
+from ironclad import config, log, processes
 from ironclad.errors import BadRequest, IroncladError
-from ironclad.ops import processes
 from ironclad.ops.plan import POSTGRES, SCHEMA
 from ironclad.ops.service import EXIT_FAILURE, EXIT_TEMPORARY, SUPERVISOR_VARIABLE, exit_code
 

@@ -11,9 +11,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import ironclad
-from ironclad import durable, log
+from ironclad import durable, log, processes
 from ironclad.errors import ErrorKind, IroncladError
-from ironclad.ops import directory, processes
+from ironclad.ops import directory
 from ironclad.ops.endpoint import Endpoint
 from ironclad.ops.health import HealthBoard
 from ironclad.ops.heartbeat import Heartbeat, Row, libpq_url, row_name
@@ -153,9 +153,11 @@ class ServiceRuntime:
                 raise SystemExit(EXIT_TEMPORARY)
 
     def _first_signal(self, number: int) -> float | None:
-        self._log.info("stopping", signal=signal.Signals(number).name)
         self.stop()
         orphaned = self._supervisor is not None and os.getppid() != self._supervisor
+        if orphaned:
+            _mute()  # what read our output died with the supervisor; a library's print must not fail for that
+        self._log.info("stopping", signal=signal.Signals(number).name, orphaned=orphaned)
         return self.settings.services.stop_seconds if orphaned else None
 
     def _second_signal(self, number: int) -> None:
@@ -204,6 +206,13 @@ class ServiceRuntime:
         if self._announced_ready:
             detail = f"{component.name} {component.status}: {component.detail}"
             self._notifier.status("ready" if component.status.value == "ok" else detail)
+
+
+def _mute() -> None:
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
 
 
 def _supervisor() -> int | None:

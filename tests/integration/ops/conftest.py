@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ironclad import processes
 from ironclad.config import load
-from ironclad.ops import processes
 from ironclad.ops.plan import Unit
 from ironclad.ops.supervisor import ServiceEvent, Supervisor
 

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ironclad import config
+from ironclad import config, log
 from ironclad.errors import DatabaseUnavailable, MonoInput, PortInUse
 from ironclad.ops.service import leave, run_service
 
@@ -24,6 +24,20 @@ class Steady:
     def run(self, runtime: ServiceRuntime) -> None:
         runtime.ready()
         runtime.stopping.wait()
+
+
+class Chatty:
+    """Writes to its output at all times, also when nobody reads it any more."""
+
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        runtime.ready()
+        while not runtime.stopping.wait(0.01):
+            log.get().info("still here")
+        for stream in (sys.stdout, sys.stderr):
+            stream.write("the end\n")
+            stream.flush()
 
 
 class Stubborn:
@@ -67,6 +81,7 @@ class Raises:
 
 KINDS: dict[str, Callable[[], Service]] = {
     "steady": Steady,
+    "chatty": Chatty,
     "stubborn": Stubborn,
     "hung": Hung,
     "slow-start": SlowStart,

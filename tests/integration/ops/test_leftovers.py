@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ironclad.ops import leftovers, processes
+from ironclad import processes
+from ironclad.ops import leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,8 +17,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from ironclad import processes
 from ironclad.errors import AlreadyRunning, NotFound, PortInUse
-from ironclad.ops import directory, processes
+from ironclad.ops import directory
 from ironclad.ops.notify_socket import NotifySocket
 from ironclad.ops.service import EXIT_CONFIG, EXIT_FAILURE, EXIT_TEMPORARY, SUPERVISOR_VARIABLE, ServiceRuntime
 

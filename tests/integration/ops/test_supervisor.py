@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Self
 import httpx
 import pytest
 
+from ironclad import processes
 from ironclad.errors import AlreadyRunning, PortInUse
-from ironclad.ops import directory, processes
+from ironclad.ops import directory
 from ironclad.ops.child import Backoff, UnitState
 from ironclad.ops.plan import Unit
 
@@ -236,6 +237,7 @@ class Script:
             "IRONCLAD_DATA_DIR": str(settings.layout.root),
             "IRONCLAD_SERVICES__BASE_PORT": "0",
             "IRONCLAD_SERVICES__STOP_SECONDS": "5",
+            "IRONCLAD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         }
         self.process = subprocess.Popen(
             [sys.executable, UP_SCRIPT, *modes], stdout=subprocess.PIPE, text=True, env=environment
@@ -265,12 +267,14 @@ class Script:
 def test_when_the_supervisor_is_killed_its_services_stop_and_the_next_up_starts(
     plain_settings: Settings, until: Until
 ) -> None:
-    with Script(plain_settings, "serve", "serve", "serve") as first:
+    with Script(plain_settings, "serve", "serve", "runtime") as first:
         first.wait("supervisor", "ready")
         first.process.kill()
         first.process.wait()
         assert len(first.pids) == 3
         until(lambda: all(map(gone, first.pids)), "the services' end")
+    # It stopped in good order, although nobody read its output any more.
+    assert directory.find(plain_settings.layout.run, "notify") is None
     with Script(plain_settings, "serve", "serve") as second:
         second.wait("supervisor", "ready")
         second.process.terminate()

@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from ironclad.ops.processes import signal_on_parent_death
 from ironclad.ops.sdnotify import Notifier
+from ironclad.processes import signal_on_parent_death
 
 
 def serve(notifier: Notifier) -> None:

@@ -1,4 +1,4 @@
-"""`ironclad up` with tiny services, in a process that a test can kill: prints each event as a JSON line."""
+"""`ironclad up` with small services, in a process that a test can kill: prints each event as a JSON line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ironclad.errors import IroncladError
 from ironclad.ops.plan import Unit
 from ironclad.ops.supervisor import ServiceEvent, Supervisor
 
+RUNTIME = str(Path(__file__).with_name("runtime_script.py"))
 TINY = str(Path(__file__).with_name("tiny_service.py"))
 
 
@@ -24,7 +25,12 @@ def show(event: ServiceEvent) -> None:
 
 
 def main(modes: list[str]) -> int:
-    units = tuple(Unit(f"u{n}", (sys.executable, TINY, mode)) for n, mode in enumerate(modes))
+    units = tuple(
+        Unit("notify", (sys.executable, RUNTIME, "chatty"))
+        if mode == "runtime"
+        else Unit(f"u{n}", (sys.executable, TINY, mode))
+        for n, mode in enumerate(modes)
+    )
     try:
         Supervisor(load(), show, units=units).run()
     except IroncladError as exc:
