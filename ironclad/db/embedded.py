@@ -202,7 +202,7 @@ class EmbeddedServer:
                 if time.monotonic() > deadline:
                     raise DatabaseUnavailable(f"the embedded server does not start: {exc}; {self._log_end()}") from exc
                 if self.pid() is None and time.monotonic() - launched > _RELAUNCH_SECONDS:
-                    # Backends of a killed server hold its shared memory until they notice; the new one gives up at once.
+                    # A killed server's backends hold its shared memory until they notice; the new one gives up.
                     self._launch()
                     launched = time.monotonic()
                 time.sleep(_POLL_SECONDS)  # a starting server gives no event to wait for

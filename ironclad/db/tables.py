@@ -170,6 +170,8 @@ class Attempt(SQLModel, table=True):
     job_uuid: UUID = Field(primary_key=True, foreign_key="job.job_uuid", ondelete="CASCADE")
     attempt: int = Field(primary_key=True)
     worker: str
+    process: str | None = None
+    """The process that holds the lease (`ironclad.processes.me`), so that its death is seen before the lease ends."""
     pool: str
     run_id: str | None = None
     first_stage: str

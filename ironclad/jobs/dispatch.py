@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LEADER = 0x1C0_0002
 _MIN_TICK = 0.05
 _EXECUTOR_PAUSE = 2.0
+_LIVENESS_SECONDS = 2.0  # while something runs: how soon a process that died without a word is noticed
 _BATCH = 50
 _LOST_RUNS_SECONDS = 86_400.0
 # Events after which there may be something to dispatch; everything else only waits for the next look.
@@ -189,6 +190,7 @@ class Dispatcher:
         result = reap.Reaped()
         with self._database.session() as session:
             reap.expired(session, self._settings.jobs, result)
+            reap.vanished(session, self._settings.jobs, result)
             reap.due(session, result)
         for job_uuid in result.lost:
             self._log.warning("lease_expired", job_uuid=str(job_uuid))
@@ -209,7 +211,7 @@ class Dispatcher:
     def _pause(self) -> float:
         with self._database.session() as session:
             coming = reap.seconds_to_next(session)
-        pause = self._settings.dispatch.tick_seconds if coming is None else coming
+        pause = self._settings.dispatch.tick_seconds if coming is None else min(coming, _LIVENESS_SECONDS)
         if time.monotonic() < self._executor_back_at:
             pause = min(pause, self._executor_back_at - time.monotonic())
         return min(max(pause, _MIN_TICK), self._settings.dispatch.tick_seconds)

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
+from ironclad import processes
 from ironclad.db.tables import Job
 from ironclad.errors import Cancelled, IllegalTransition, IroncladError, LeaseLost
 from ironclad.jobs import retry
@@ -70,12 +71,12 @@ def _taken(session: Session, row: Any, token: UUID, worker: str, run_id: str | N
     job = load(session, row.job_uuid)
     session.execute(
         sa.text(
-            "INSERT INTO attempt (job_uuid, attempt, worker, pool, run_id, first_stage) "
-            "VALUES (:job, :attempt, :worker, :pool, :run, :stage)"
+            "INSERT INTO attempt (job_uuid, attempt, worker, process, pool, run_id, first_stage) "
+            "VALUES (:job, :attempt, :worker, :process, :pool, :run, :stage)"
         ),
         {
-            "job": job.job_uuid, "attempt": job.attempt, "worker": worker, "pool": job.pool,
-            "run": run_id, "stage": job.stage,
+            "job": job.job_uuid, "attempt": job.attempt, "worker": worker, "process": processes.me(),
+            "pool": job.pool, "run": run_id, "stage": job.stage,
         },
     )  # fmt: skip
     record(

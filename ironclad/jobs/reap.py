@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ironclad import processes
 from ironclad.errors import Cancelled, WorkerLost
 from ironclad.jobs import lease, retry
 from ironclad.jobs.states import JobState
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from ironclad.config import JobSettings
+    from ironclad.db.tables import Job
 
 _BATCH = 200
 
@@ -44,19 +46,37 @@ def expired(session: Session, settings: JobSettings, result: Reaped) -> None:
         {"batch": _BATCH},
     ).all()
     for row in rows:
-        job = load(session, row.job_uuid)
-        if job.run_id:
-            result.runs.append(job.run_id)
-        if job.cancel_requested:
-            lease.end_attempt(session, job, JobState.CANCELLED, actor="reaper", error=Cancelled())
-        else:
-            error = WorkerLost(f"{job.worker} at stage {job.stage}, attempt {job.attempt}.")
-            verdict = retry.decide(error, failures=job.failures, settings=settings)
-            lease.end_attempt(
-                session, job, verdict.state, actor="reaper", error=error,
-                delay_seconds=verdict.delay_seconds, failures=verdict.failures,
-            )  # fmt: skip
-        result.lost.append(job.job_uuid)
+        _end(session, load(session, row.job_uuid), settings, result)
+
+
+def vanished(session: Session, settings: JobSettings, result: Reaped) -> None:
+    """As `expired`, for attempts whose process is seen to be dead from this machine: no need to wait for the lease."""
+    rows = session.execute(
+        sa.text(
+            "SELECT a.job_uuid, a.attempt, a.process FROM attempt a JOIN job j USING (job_uuid) "
+            "WHERE j.state = 'running' AND a.ended_at IS NULL AND a.process IS NOT NULL"
+        )
+    ).all()
+    for row in rows:
+        if processes.gone(row.process):
+            job = load(session, row.job_uuid, lock=True)
+            if job.state == JobState.RUNNING and job.attempt == row.attempt:
+                _end(session, job, settings, result)
+
+
+def _end(session: Session, job: Job, settings: JobSettings, result: Reaped) -> None:
+    if job.run_id:
+        result.runs.append(job.run_id)
+    if job.cancel_requested:
+        lease.end_attempt(session, job, JobState.CANCELLED, actor="reaper", error=Cancelled())
+    else:
+        error = WorkerLost(f"{job.worker} at stage {job.stage}, attempt {job.attempt}.")
+        verdict = retry.decide(error, failures=job.failures, settings=settings)
+        lease.end_attempt(
+            session, job, verdict.state, actor="reaper", error=error,
+            delay_seconds=verdict.delay_seconds, failures=verdict.failures,
+        )  # fmt: skip
+    result.lost.append(job.job_uuid)
 
 
 def due(session: Session, result: Reaped) -> None:

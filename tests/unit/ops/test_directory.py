@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ironclad import processes
 from ironclad.config import load
 from ironclad.errors import AlreadyRunning, NotFound
-from ironclad.ops import directory, processes
+from ironclad.ops import directory
 
 if TYPE_CHECKING:
     from pathlib import Path

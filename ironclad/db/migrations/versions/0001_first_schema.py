@@ -249,6 +249,7 @@ def upgrade() -> None:
         sa.Column("job_uuid", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("worker", sa.String(), nullable=False),
+        sa.Column("process", sa.String(), nullable=True),
         sa.Column("pool", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=True),
         sa.Column("first_stage", sa.String(), nullable=False),

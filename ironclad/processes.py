@@ -1,0 +1,75 @@
+"""Linux process facts: who a process id really is, dying with one's parent, waiting without polling."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+
+_PR_SET_PDEATHSIG = 1
+_STARTTIME = 19  # field 22 of /proc/PID/stat, counted after the command's closing bracket
+_STATE = 0
+
+
+def _stat(pid: int) -> list[str] | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The command name may itself hold spaces and brackets, so fields are counted from its last bracket.
+    return text.rpartition(")")[2].split()
+
+
+def identity(pid: int) -> str | None:
+    """What tells this process from a later one with the same id: boot and start time. None if it is not alive."""
+    fields = _stat(pid)
+    if fields is None or fields[_STATE] in {"Z", "X"}:
+        return None
+    return f"{_boot()}/{fields[_STARTTIME]}"
+
+
+def _boot() -> str:
+    """The machine's boot: other machines, and this one before it was restarted, have another."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return "?"
+
+
+def _namespace() -> str:
+    """The process-id namespace: a container's process ids mean nothing outside it."""
+    with contextlib.suppress(OSError):
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    return "?"
+
+
+def me() -> str:
+    """This process, as `gone` understands it on any machine that shares the database."""
+    return f"{_namespace()}/{os.getpid()}/{identity(os.getpid())}"
+
+
+def gone(process: str) -> bool:
+    """Whether a process described by `me` is known to be dead. False for one that cannot be seen from here."""
+    namespace, _, rest = process.partition("/")
+    pid, _, was = rest.partition("/")
+    if namespace != _namespace() or not pid.isdigit() or not was.startswith(f"{_boot()}/"):
+        return False
+    return identity(int(pid)) != was
+
+
+def signal_on_parent_death(number: signal.Signals) -> None:
+    """Have the kernel send `number` to this process when the thread that started it ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def signal_group(leader: int, number: signal.Signals) -> None:
+    """Signal the process group that `leader` leads; nothing if it is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
