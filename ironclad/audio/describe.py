@@ -28,6 +28,8 @@ _LOSSLESS: Final = {"flac", "alac", "tta", "wavpack", "wmalossless"}
 _PCM = re.compile(r"pcm_[fsu](\d+)")
 _LONGEST_PAGE = 1 << 17
 """Samples; a first page that ends later belongs to a stream that was tuned in to."""
+_DELAY_AND_PADDING = 2 * 4096
+"""Samples; no AAC encoder has more."""
 _EXACT_DURATION: Final = {"aiff", "au", "caf", "mov", "ogg", "w64", "wv"}
 """Demuxers whose stream duration is a count of samples out of the headers."""
 
@@ -59,8 +61,15 @@ def describe(
 
 
 def _declared(container: InputContainer, stream: AudioStream, demuxer: str, promise: Promise, rate: int) -> int | None:
-    if (smpb := _itunes_samples(container.metadata.get("iTunSMPB", ""))) is not None:
-        return smpb
+    frames = _by_container(stream, demuxer, promise, rate)
+    told = _itunes_samples(container.metadata.get("iTunSMPB", ""))
+    if demuxer != "mov" or told is None:
+        return frames
+    # Taggers copy the comment to files that it is not about.
+    return told if frames is None or abs(told - frames) <= _DELAY_AND_PADDING else frames
+
+
+def _by_container(stream: AudioStream, demuxer: str, promise: Promise, rate: int) -> int | None:
     if promise.frames is not None and (demuxer != "mov" or _in_samples(stream, rate)):
         return promise.frames
     if demuxer not in _EXACT_DURATION or not promise.exact or not stream.duration or not stream.time_base:

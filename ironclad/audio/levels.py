@@ -59,9 +59,12 @@ class LevelMeter:
 
     def add(self, block: Block) -> None:
         """Measure one block of finite samples."""
+        if len(block):
+            with np.errstate(over="ignore", invalid="ignore"):  # float files may hold absurd numbers
+                self._measure(block)
+
+    def _measure(self, block: Block) -> None:
         frames = len(block)
-        if not frames:
-            return
         whole = frames - frames % self.window
         flat = np.abs(block.reshape(-1))
         peaks = flat[: whole * self._channels].reshape(-1, self.window * self._channels).max(axis=1, initial=0.0)

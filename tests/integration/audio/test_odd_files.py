@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from mutagen.mp4 import MP4, MP4FreeForm
 
 from ironclad.audio import decode_child
 from ironclad.audio.compare import lag
@@ -283,6 +284,19 @@ def test_a_lying_duration_is_not_believed(
             data[at + 20 : at + 24] = struct.pack(">I", 0x7FFFFFFF)
 
     assert decode(rewrite(make_file("x.m4a", noise(1.0)), lie), None, limits).frames == pytest.approx(44107, abs=22)
+
+
+@pytest.mark.parametrize(("told", "expected"), [(44100, 44100), (44107, 44107), (9_000_000, 44107), (100, 44107)])
+def test_an_itunes_comment_counts_if_it_is_about_this_file(
+    *, make_file: MakeFile, noise: Noise, limits: AudioLimits, told: int, expected: int
+) -> None:
+    path = make_file("x.m4a", noise(1.0))
+    tags = MP4(path)
+    comment = f" 00000000 00000400 00000000 {told:016X} 00000000 00000000"
+    tags["----:com.apple.iTunes:iTunSMPB"] = [MP4FreeForm(comment.encode())]
+    tags.save()
+    assert probe(path, limits).declared_frames == expected
+    assert decode(path, None, limits).frames == expected
 
 
 def test_flac_without_its_streaminfo_numbers(
