@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from math import log10
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -20,103 +21,112 @@ SUFFIX = ".receipt.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """Everything that `ironclad verify` and a doubtful listener need. Measurements that were not made are None.
+    """Everything that `ironclad verify` and a doubtful listener need. What was not measured is None.
 
-    Levels are of the published file after decoding; -inf (digital silence) is written as null and read as None.
+    Lengths are in samples per channel. Levels are in dB against full scale, of the published file's samples; digital
+    silence has none.
     """
 
     job_uuid: str
     trace_id: str
-    stem: str
+    kind: str
     """instrumental, vocals, drums, …"""
 
-    source_name: str
-    """The source's file name; its path stays private."""
-    source_digest: str
+    source_blake3: str | None
     """BLAKE3 of the source's bytes, in hex."""
-    source_frames: int
-    """Length in samples per channel."""
-    output_digest: str
+    source_samples: int
+    source_sample_rate: int
+    blake3: str
     """BLAKE3 of the published file, in hex."""
-    output_bytes: int
-    output_frames: int
-    offset_frames: int
-    """Where the output's first sample lies in the source; 0 is right."""
+    bytes: int
+    samples: int
     sample_rate: int
-    """Of the output, in hertz."""
     channels: int
+    same_length: bool
+    """Whether it is as long as the source, sample for sample (before a change of rate)."""
+    offset_samples: int
+    """Where its first sample lies in the source; 0 is right."""
     format: str
     """flac, mp3, …"""
+    file: str = ""
+    """The published file's name."""
 
-    sample_peak: float | None = None
-    """Linear, 1.0 = full scale."""
-    true_peak: float | None = None
-    """Linear, four times oversampled (ITU-R BS.1770, annex 2)."""
-    source_loudness: float | None = None
-    """Integrated, LUFS (ITU-R BS.1770)."""
-    output_loudness: float | None = None
-    residual_db: float | None = None
-    """Energy of mixture - sum of stems against the mixture's, in dB: -60 and below is inaudible."""
-    bleed_db: float | None = None
-    """Estimate of what is left of the removed stem, in dB against the output."""
     gain_db: float = 0.0
     """Applied to prevent clipping; 0 in nearly every case."""
+    clipped_samples: int = 0
+    sample_peak_db: float | None = None
+    true_peak_db: float | None = None
+    """Four times oversampled (ITU-R BS.1770, annex 2)."""
+    source_lufs: float | None = None
+    """Integrated loudness of the mixture (ITU-R BS.1770)."""
+    lufs: float | None = None
+    residual_db: float | None = None
+    """Energy of mixture - sum of stems against the mixture's: -60 and below is inaudible."""
+    bleed_db: float | None = None
+    """Estimate of what is left of the removed stem, against the output."""
 
     engine: str = ""
     engine_version: str = ""
-    model_digests: tuple[str, ...] = ()
-    """SHA-256 of the model's files, in hex."""
+    model: str | None = None
+    model_digest: str | None = None
+    """SHA-256 of the model, in hex; None for engines without weights."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """What the engine was told: JSON data."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """Of Ironclad and the libraries that touched samples."""
+    category: str = ""
+    """What the source was taken for: music, …"""
+    ironclad: str = ""
+    """Version that made it."""
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    """Of the libraries that touched samples."""
     started_at: str = ""
     """ISO 8601 with offset, UTC."""
     finished_at: str = ""
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, Any] = field(default_factory=dict)
     """Time spent, by stage."""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Entries that this version does not know, kept as they are."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        data: dict[str, Any] = {"schema_version": SCHEMA}
+        """JSON-ready data: infinities, which JSON has not, become null."""
+        data: dict[str, Any] = {"schema_version": SCHEMA, **self.more}
         for entry in fields(self):
+            if entry.name == "more":
+                continue
             value = getattr(self, entry.name)
-            if entry.name in _MEASURES:
-                value = _finite(value)
-            elif isinstance(value, tuple):
-                value = list(value)
-            elif entry.name in _MAPPINGS:
-                value = dict(value)
-            data[entry.name] = value
+            if isinstance(value, float) and not isfinite(value):
+                value = None
+            data[entry.name] = dict(value) if entry.name in _MAPPINGS else value
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_dict` described. Raises ValueError for another schema, missing or unknown fields or wrong types."""
+        """What `to_dict` described. Raises ValueError for another schema, missing fields or wrong types."""
         version = data.get("schema_version")
         if not isinstance(version, int) or not 1 <= version <= SCHEMA:
             raise ValueError(f"a receipt of schema {version!r} is not understood")
-        values = {name: value for name, value in data.items() if name != "schema_version"}
-        unknown = values.keys() - {entry.name for entry in fields(cls)}
-        if unknown:
-            raise ValueError(f"a receipt has no field {min(unknown)!r}")
-        for name, value in values.items():
-            if not isinstance(value, _TYPES[name]) or isinstance(value, bool):
-                raise ValueError(f"{name} of a receipt cannot be {value!r:.80}")  # noqa: TRY004 -- one error for all that is no receipt
-        values["model_digests"] = tuple(values.get("model_digests", ()))
+        values: dict[str, Any] = {"more": {}}
+        for name, value in data.items():
+            if name == "schema_version":
+                continue
+            if name not in _TYPES:
+                values["more"][name] = value
+            elif _fits(value, _TYPES[name]):
+                values[name] = value
+            else:
+                raise ValueError(f"{name} of a receipt cannot be {value!r:.80}")
         try:
             return cls(**values)
         except TypeError as exc:
             raise ValueError(f"the receipt is incomplete: {exc}") from exc
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> builtins.bytes:
         """The sidecar's bytes: JSON with sorted keys, the same for the same receipt."""
         return (
             json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         )
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
+    def from_bytes(cls, content: builtins.bytes) -> Self:
         """What `to_bytes` wrote. Raises ValueError."""
         data = json.loads(content)
         if not isinstance(data, dict):
@@ -125,24 +135,23 @@ class Receipt:
 
     @property
     def duration(self) -> float:
-        """Length of the output in seconds."""
-        return self.output_frames / self.sample_rate
+        """Length in seconds."""
+        return self.samples / self.sample_rate
 
     def summary(self) -> dict[str, str]:
         """The receipt in words, label → value; what was not measured is left out."""
         rows = {
-            "stem": self.stem,
-            "source": f"{self.source_name} ({self.source_frames} samples)",
-            "output": f"{self.format}, {self.output_frames} samples at {self.sample_rate} Hz, {self.duration:.2f} s",
-            "length": _length(self.output_frames - self.source_frames, self.offset_frames),
-            "sample peak": _dbfs(self.sample_peak, "dBFS"),
-            "true peak": _dbfs(self.true_peak, "dBTP"),
-            "loudness": _loudness(self.source_loudness, self.output_loudness),
-            "residual": _db(self.residual_db),
-            "bleed (estimate)": _db(self.bleed_db),
-            "gain": _db(self.gain_db) if self.gain_db else "none",
+            "kind": self.kind,
+            "output": f"{self.format}, {self.samples} samples at {self.sample_rate} Hz, {self.duration:.2f} s",
+            "length": _length(same=self.same_length, offset=self.offset_samples),
+            "sample peak": _level(self.sample_peak_db, "dBFS"),
+            "true peak": _level(self.true_peak_db, "dBTP"),
+            "loudness": _loudness(self.source_lufs, self.lufs),
+            "residual": _level(self.residual_db, "dB"),
+            "bleed (estimate)": _level(self.bleed_db, "dB"),
+            "gain": _level(self.gain_db, "dB") if self.gain_db else "none",
             "engine": f"{self.engine} {self.engine_version}".strip(),
-            "model": ", ".join(digest[:12] for digest in self.model_digests),
+            "model": " ".join(text for text in (self.model, (self.model_digest or "")[:12]) if text),
             "time": f"{sum(self.seconds.values()):.1f} s" if self.seconds else "",
         }
         return {name: value for name, value in rows.items() if value}
@@ -166,43 +175,37 @@ def sidecar(track: Path) -> Path:
     return track.with_name(track.name + SUFFIX)
 
 
-_MEASURES = frozenset({
-    "sample_peak", "true_peak", "source_loudness", "output_loudness", "residual_db", "bleed_db", "gain_db",
-})  # fmt: skip
 _MAPPINGS = frozenset({"parameters", "versions", "seconds"})
-_TYPES: dict[str, tuple[type, ...]] = {
-    entry.name: (
-        (dict,)
-        if entry.name in _MAPPINGS
-        else {"int": (int,), "str": (str,), "float": (int, float), "tuple[str, ...]": (list, tuple)}.get(
-            str(entry.type), (int, float, type(None))
-        )
-    )
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "float": (int, float),
+    "str | None": (str, type(None)),
+    "float | None": (int, float, type(None)),
+}
+_TYPES = {
+    entry.name: (dict,) if entry.name in _MAPPINGS else _KINDS[str(entry.type)]
     for entry in fields(Receipt)
+    if entry.name != "more"
 }
 
 
-def _finite(value: float | None) -> float | None:
-    """JSON has no infinity and no NaN."""
-    return value if value is not None and abs(value) < float("inf") else None
+def _fits(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether JSON data is of a field's type; a truth value, which Python counts among the numbers, is none."""
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
 
 
-def _length(difference: int, offset: int) -> str:
-    if difference == 0 and offset == 0:
+def _length(*, same: bool, offset: int) -> str:
+    if same and offset == 0:
         return "equal to the source, offset 0"
-    return f"{difference:+d} samples against the source, offset {offset}"
+    return f"{'equal to' if same else 'NOT equal to'} the source, offset {offset}"
 
 
-def _dbfs(peak: float | None, unit: str) -> str:
-    return f"{20 * log10(peak):.2f} {unit}" if peak else ""
-
-
-def _db(value: float | None) -> str:
-    return f"{value:.1f} dB" if value is not None else ""
+def _level(value: float | None, unit: str) -> str:
+    return f"{value:.2f} {unit}" if value is not None else ""
 
 
 def _loudness(source: float | None, output: float | None) -> str:
-    words = [
-        f"{value:.1f} LUFS {name}" for value, name in ((source, "source"), (output, "output")) if value is not None
-    ]
-    return ", ".join(words)
+    named = (("source", source), ("output", output))
+    return ", ".join(f"{value:.1f} LUFS {name}" for name, value in named if value is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ironclad import durable
@@ -14,7 +13,7 @@ from ironclad.library.receipt import sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
+    from pathlib import Path, PurePosixPath
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,9 +123,9 @@ def _track(track: Path, receipt: Receipt, decode: Callable[[Path, Receipt], str]
     if not track.exists():
         return Check(track, Verdict.MISSING, "", receipt)
     size = track.stat().st_size
-    if size != receipt.output_bytes:
-        return Check(track, Verdict.CHANGED, f"{size} bytes, published with {receipt.output_bytes}", receipt)
-    if durable.digest(track) != receipt.output_digest:
+    if size != receipt.bytes:
+        return Check(track, Verdict.CHANGED, f"{size} bytes, published with {receipt.bytes}", receipt)
+    if durable.digest(track) != receipt.blake3:
         return Check(track, Verdict.CHANGED, "same size, other bytes", receipt)
     wrong = decode(track, receipt) if decode is not None else ""
     return Check(track, Verdict.DAMAGED, wrong, receipt) if wrong else Check(track, Verdict.OK, "", receipt)

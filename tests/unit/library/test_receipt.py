@@ -14,12 +14,12 @@ from ironclad.library.names import MAX_FILE
 from ironclad.library.receipt import SCHEMA, Receipt, sidecar
 
 RECEIPT = Receipt(
-    job_uuid="0190", trace_id="abc", stem="instrumental", source_name="01 [x].flac", source_digest="aa",
-    source_frames=480_000, output_digest="bb", output_bytes=1000, output_frames=480_000, offset_frames=0,
-    sample_rate=48_000, channels=2,
-    format="flac", sample_peak=0.5, true_peak=0.51, source_loudness=-9.5, output_loudness=-12, residual_db=-80.2,
-    bleed_db=-18.0, engine="center", engine_version="1", model_digests=("ab" * 32,), parameters={"window": 4096},
-    versions={"ironclad": "0.1"}, started_at="2026-11-22T12:00:00+00:00", finished_at="2026-11-22T12:00:09+00:00",
+    job_uuid="0190", trace_id="abc", kind="instrumental", source_blake3="aa", source_samples=480_000,
+    source_sample_rate=48_000, blake3="bb", bytes=1000, samples=480_000, sample_rate=48_000, channels=2,
+    same_length=True, offset_samples=0, format="flac", file="01 [x].flac", sample_peak_db=-6.02, true_peak_db=-5.85,
+    source_lufs=-9.5, lufs=-12, residual_db=-80.2, bleed_db=-18.0, engine="center [x]", engine_version="1", model="m",
+    model_digest="ab" * 32, parameters={"window": 4096}, category="music", ironclad="0.1",
+    versions={"numpy": "2"}, started_at="2026-11-22T12:00:00+00:00", finished_at="2026-11-22T12:00:09+00:00",
     seconds={"separate": 3.25, "encode": 1},
 )  # fmt: skip
 
@@ -30,10 +30,16 @@ def test_it_survives_json() -> None:
     assert RECEIPT.to_bytes() == Receipt.from_bytes(RECEIPT.to_bytes()).to_bytes()
 
 
+def test_entries_of_a_later_version_are_kept() -> None:
+    receipt = Receipt.from_dict(RECEIPT.to_dict() | {"surprise": [1]})
+    assert receipt.more == {"surprise": [1]}
+    assert receipt.to_dict()["surprise"] == [1]
+
+
 def test_infinities_become_nothing() -> None:
-    silent = replace(RECEIPT, output_loudness=-math.inf, residual_db=math.nan, sample_peak=0.0)
+    silent = replace(RECEIPT, lufs=-math.inf, residual_db=math.nan, sample_peak_db=None)
     back = Receipt.from_bytes(silent.to_bytes())
-    assert (back.output_loudness, back.residual_db, back.sample_peak) == (None, None, 0.0)
+    assert (back.lufs, back.residual_db, back.sample_peak_db) == (None, None, None)
 
 
 def broken(**changes: Any) -> dict[str, Any]:
@@ -45,8 +51,8 @@ def broken(**changes: Any) -> dict[str, Any]:
     "data",
     [
         broken(schema_version=SCHEMA + 1), broken(schema_version=...), broken(schema_version="1"),
-        broken(surprise=1), broken(job_uuid=...), broken(output_frames="many"), broken(output_frames=1.5),
-        broken(stem=None), broken(true_peak="loud"), broken(parameters=[1]), broken(sample_rate=True),
+        broken(job_uuid=...), broken(samples="many"), broken(samples=1.5), broken(kind=None), broken(same_length=1),
+        broken(true_peak_db="loud"), broken(parameters=[1]), broken(sample_rate=True), broken(model=3),
     ],
 )  # fmt: skip
 def test_other_data_is_refused(data: dict[str, Any]) -> None:
@@ -62,37 +68,37 @@ def test_other_bytes_are_refused(content: bytes) -> None:
 
 def test_the_summary_says_what_was_measured() -> None:
     assert RECEIPT.summary() == {
-        "stem": "instrumental",
-        "source": "01 [x].flac (480000 samples)",
+        "kind": "instrumental",
         "output": "flac, 480000 samples at 48000 Hz, 10.00 s",
         "length": "equal to the source, offset 0",
         "sample peak": "-6.02 dBFS",
         "true peak": "-5.85 dBTP",
         "loudness": "-9.5 LUFS source, -12.0 LUFS output",
-        "residual": "-80.2 dB",
-        "bleed (estimate)": "-18.0 dB",
+        "residual": "-80.20 dB",
+        "bleed (estimate)": "-18.00 dB",
         "gain": "none",
-        "engine": "center 1",
-        "model": "abababababab",
+        "engine": "center [x] 1",
+        "model": "m abababababab",
         "time": "4.2 s",
     }
 
 
 def test_the_summary_leaves_out_what_was_not() -> None:
     bare = replace(
-        RECEIPT, sample_peak=0.0, true_peak=None, source_loudness=None, output_loudness=None, residual_db=None,
-        bleed_db=None, gain_db=-1.5, model_digests=(), seconds={}, output_frames=480_010, offset_frames=3,
+        RECEIPT, sample_peak_db=None, true_peak_db=None, source_lufs=None, lufs=None, residual_db=None, bleed_db=None,
+        gain_db=-1.5, model=None, model_digest=None, seconds={}, same_length=False, offset_samples=3,
     )  # fmt: skip
     summary = bare.summary()
-    assert summary.keys() == {"stem", "source", "output", "length", "gain", "engine"}
-    assert summary["length"] == "+10 samples against the source, offset 3"
-    assert summary["gain"] == "-1.5 dB"
+    assert summary.keys() == {"kind", "output", "length", "gain", "engine"}
+    assert summary["length"] == "NOT equal to the source, offset 3"
+    assert summary["gain"] == "-1.50 dB"
+    assert replace(RECEIPT, offset_samples=5).summary()["length"] == "equal to the source, offset 5"
 
 
 def test_rich_prints_it() -> None:
     out = io.StringIO()
     Console(file=out, width=100, color_system=None).print(RECEIPT)
-    assert "01 [x].flac (480000 samples)" in out.getvalue()
+    assert "center [x] 1" in out.getvalue()
     assert "-5.85 dBTP" in out.getvalue()
 
 

@@ -15,7 +15,8 @@ FLAT = PathTemplate("{{ title }}")
 
 def name(number: int, title: str = "", **values: object) -> TrackName:
     base: dict[str, object] = {
-        "albumartist": "Ann", "source_album": "Album", "date": "2001", "track": number, "title": title or f"Song {number}",
+        "albumartist": "Ann", "source_album": "Album", "date": "2001", "track": number,
+        "title": title or f"Song {number}",
     }  # fmt: skip
     return TrackName(**(base | values))  # type: ignore[arg-type]  # any field
 

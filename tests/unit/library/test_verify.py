@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PLAIN = Receipt(
-    job_uuid="j", trace_id="t", stem="instrumental", source_name="s.flac", source_digest="s", source_frames=10,
-    output_digest="", output_bytes=0, output_frames=10, offset_frames=0, sample_rate=10, channels=2, format="flac",
+    job_uuid="j", trace_id="t", kind="instrumental", source_blake3="s", source_samples=10, source_sample_rate=10,
+    blake3="", bytes=0, samples=10, sample_rate=10, channels=2, same_length=True, offset_samples=0, format="flac",
 )  # fmt: skip
 
 
 def publish(path: Path, content: bytes = b"audio") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    receipt = replace(PLAIN, output_digest=blake3(content).hexdigest(), output_bytes=len(content))
+    receipt = replace(PLAIN, blake3=blake3(content).hexdigest(), bytes=len(content))
     sidecar(path).write_bytes(receipt.to_bytes())
     return path
 
@@ -56,7 +56,7 @@ def test_a_folder_in_place_of_a_track_is_told(tmp_path: Path) -> None:
     track = publish(tmp_path / "x.flac")
     track.unlink()
     track.mkdir()
-    sidecar(track).write_bytes(replace(PLAIN, output_digest="d", output_bytes=track.stat().st_size).to_bytes())
+    sidecar(track).write_bytes(replace(PLAIN, blake3="d", bytes=track.stat().st_size).to_bytes())
     assert verdicts(tmp_path) == {"x.flac": Verdict.UNREADABLE}
 
 
@@ -74,7 +74,7 @@ def test_one_track_by_its_own_name_or_its_receipts(tmp_path: Path) -> None:
 
 def test_the_audio_can_be_checked_too(tmp_path: Path) -> None:
     publish(tmp_path / "x.flac")
-    (short,) = verify(receipts(tmp_path), decode=lambda _track, receipt: f"9 of {receipt.output_frames} samples")
+    (short,) = verify(receipts(tmp_path), decode=lambda _track, receipt: f"9 of {receipt.samples} samples")
     assert (short.verdict, short.detail) == (Verdict.DAMAGED, "9 of 10 samples")
     (fine,) = verify(receipts(tmp_path), decode=lambda *_: "")
     assert fine.verdict.good
