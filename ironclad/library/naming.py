@@ -101,6 +101,10 @@ _TESTS = (
 _FILTERS = ("default", "d", "lower", "upper", "title", "capitalize", "trim", "truncate", "first")
 
 
+FILTERS = frozenset({*_FILTERS, "pad", "replace"})
+"""Every filter that a template may use."""
+
+
 def _pad(value: Any, width: int = 2) -> str:
     """A number with leading zeros; anything else, and missing numbers, unchanged."""
     if value is None:
