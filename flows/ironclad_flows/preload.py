@@ -38,6 +38,17 @@ PREFECT_MODULES = (
 )
 """What Prefect itself imports, most of it late, while it runs a flow."""
 
+STAGE_MODULES = (
+    "ironclad_flows.process_track",
+    "ironclad.stages.runner",
+    "ironclad.db.session",
+    "ironclad.engines.builtin",
+    "numpy.fft",
+    "numpy.random",
+    "pwd",
+)
+"""What our own flow and the stages need; a test tells when a run imports something else by itself."""
+
 # A BLAS library starts its threads when NumPy is imported, in spite of all care above.
 _SINGLE_THREADED = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

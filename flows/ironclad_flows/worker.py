@@ -25,6 +25,7 @@ from prefect.states import AwaitingRetry, Cancelled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 
 from ironclad import log
+from ironclad_flows.preload import STAGE_MODULES
 from ironclad_flows.starter import ForkServer, ForkStarter, GroupScope
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
     from ironclad_flows.wake import WakeSocket
 
-STAGE_MODULES = ("ironclad_flows.process_track", "ironclad.stages.runner")
-"""What the fork server preloads for our own flow."""
 EX_TEMPFAIL = 75
 """Exit code when the worker had to leave without Prefect's clean-up; supervisors restart on it."""
 _TEARDOWN_SECONDS = 10.0

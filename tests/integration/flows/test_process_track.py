@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,13 +43,10 @@ def executor(installation: Settings) -> Iterator[PrefectExecutor]:
 
 
 @pytest.fixture
-def dispatch(
-    database: Database, installation: Settings, environment: dict[str, str], executor: PrefectExecutor,
-    start_worker: StartWorker,
-) -> Callable[[list[Path]], list[UUID]]:  # fmt: skip
-    """`dispatch(files)` queues files, hands them to Prefect, and starts a worker."""
+def queue(database: Database, installation: Settings) -> Callable[[Path], UUID]:
+    """`queue(file)` puts a file into the archive and its job into the queue."""
 
-    def queue(file: Path) -> UUID:
+    def put(file: Path) -> UUID:
         new = submit.NewJob(user_id="ana", source=file, relative_path=file.name, stat=file.stat(), ingest_mode="copy")
         with database.session() as session:
             job = submit.receive(session, new, installation)
@@ -57,6 +56,16 @@ def dispatch(
         with database.session() as session:
             submit.claimed(session, job.job_uuid, durable.digest(file))
         return job.job_uuid
+
+    return put
+
+
+@pytest.fixture
+def dispatch(  # noqa: PLR0917 - fixtures
+    queue: Callable[[Path], UUID], database: Database, installation: Settings, environment: dict[str, str],
+    executor: PrefectExecutor, start_worker: StartWorker,
+) -> Callable[[list[Path]], list[UUID]]:  # fmt: skip
+    """`dispatch(files)` queues files, hands them to Prefect, and starts a worker."""
 
     def go(files: list[Path]) -> list[UUID]:
         queued = [queue(file) for file in files]
@@ -107,3 +116,31 @@ def test_jobs_end_in_prefect_as_they_do_in_our_database(
     assert "E_NOT_AUDIO" in failed["message"]
     assert cancelled["type"] == "CANCELLED", "another attempt than the job's next runs nothing"
     assert "lost" in cancelled["message"]
+
+
+LATE = """
+import sys
+from uuid import UUID
+from ironclad_flows import preload
+preload.load((*preload.PREFECT_MODULES, *preload.STAGE_MODULES))
+from ironclad.config import load
+from ironclad.stages.runner import run_job
+before = set(sys.modules)
+outcome = run_job(UUID(sys.argv[1]), 1, load(), worker="test")
+assert outcome.state == "succeeded", outcome
+print("LATE", *sorted(name for name in set(sys.modules) - before if not name.startswith("encodings.")))
+"""
+
+
+def test_a_run_finds_everything_imported(
+    queue: Callable[[Path], UUID], files: list[Path], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What a forked process imports itself is paid for by every run; the fork server's list must name it."""
+    song = queue(files[0])
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, str(song)],
+        env={**os.environ, **environment, "PREFECT_HOME": str(tmp_path / "prefect")},
+        capture_output=True, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LATE"
