@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +9,9 @@ from ironclad.config import IngestSettings
 from ironclad.errors import UnsafePath
 from ironclad.ingest import rules as rules_module
 from ironclad.ingest.rules import Rule, Rules
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture

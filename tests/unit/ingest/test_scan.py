@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,6 +8,9 @@ from ironclad.config import IngestSettings
 from ironclad.ingest import rules as rules_module
 from ironclad.ingest.rules import Rules
 from ironclad.ingest.scan import Listing, scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
