@@ -137,7 +137,12 @@ def test_check_is_polled_while_the_child_says_nothing(tmp_path: Path) -> None:
 
     started = time.monotonic()
     with pytest.raises(Cancelled):
-        sandbox.run(SELFTEST + "wait", {"pids": str(tmp_path / "p")}, SandboxLimits(wall_seconds=30), check=check)
+        sandbox.run(
+            SELFTEST + "wait",
+            {"pids": str(tmp_path / "p")},
+            SandboxLimits(wall_seconds=30, processes=1000),
+            check=check,
+        )
     assert time.monotonic() - started < 2.0
 
 
