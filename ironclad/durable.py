@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import shutil
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -73,6 +74,21 @@ def translated(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: {exc.strerror}", path=path, errno=exc.errno) from exc
 
 
+@contextlib.contextmanager
+def stored(path: Path) -> Iterator[None]:
+    """As `translated`, for files of ours: what is missing or forbidden here is the storage's fault, not a source's."""
+    try:
+        with translated(path):
+            yield
+    except (SourceMissing, SourceUnreadable) as exc:
+        raise StorageError(exc.detail, path=path) from exc
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A hidden name in the same folder that no process and no thread has used; short, however long `path`'s is."""
+    return path.with_name(f".{secrets.token_hex(8)}.{suffix}")
+
+
 def fsync_file(path: Path) -> None:
     """Flush a file's data and size to disk."""
     fd = os.open(path, os.O_RDONLY)
@@ -98,7 +114,7 @@ def fsync_dir(path: Path) -> None:
 
 def make_dirs(path: Path) -> None:
     """Create a folder and its parents; each new entry is flushed in its parent."""
-    with translated(path):
+    with stored(path):
         missing: list[Path] = []
         probe = path
         while not probe.exists():
@@ -125,8 +141,8 @@ def digest(path: Path) -> str:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a small file so that readers see the old bytes or the new ones, never a part."""
-    temporary = path.with_name(f".{path.name[:180]}.{os.getpid()}.tmp")
-    with translated(path):
+    temporary = _beside(path, "tmp")
+    with stored(path):
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -183,13 +199,13 @@ def publish(temporary: Path, final: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        with translated(final):
+        with stored(final):
             raise
 
 
 def replace(temporary: Path, final: Path) -> None:
     """As `publish`, but an older file of ours under that name is replaced in one step. Raises catalogue errors."""
-    with translated(final):
+    with stored(final):
         fsync_file(temporary)
         temporary.replace(final)
         _note("rename", temporary, final)
@@ -198,7 +214,7 @@ def replace(temporary: Path, final: Path) -> None:
 
 def copy_to_temporary(source: Path, temporary: Path, expected: str) -> None:
     """Copy a file of ours under a temporary name; raises `OutputInvalid` unless the bytes have the digest expected."""
-    with translated(temporary):
+    with stored(temporary):
         hasher = blake3()
         with source.open("rb") as reader, temporary.open("xb") as writer:
             while chunk := reader.read(_CHUNK):
@@ -214,12 +230,12 @@ def commit_folder(temporary: Path, final: Path) -> None:
 
     An existing `final` (an older result of the same stage) is moved aside first and removed afterwards.
     """
-    with translated(final):
+    with stored(final):
         for base, _folders, files in os.walk(temporary, topdown=False):
             for name in files:
                 fsync_file(Path(base, name))
             fsync_dir(Path(base))
-        aside = final.with_name(f"{final.name}.old.{os.getpid()}")
+        aside = final.with_name(f"{final.name}.old.{secrets.token_hex(4)}")
         if final.exists():
             final.rename(aside)
             _note("rename", final, aside)
@@ -237,19 +253,22 @@ def copy_verified(source: Path, target: Path) -> str:
     Returns the BLAKE3 digest. The source is untouched. Raises FileExistsError if `target` exists, `OutputInvalid` if
     the copy differs, and catalogue errors.
     """
-    temporary = target.with_name(f".{target.name[:180]}.{os.getpid()}.part")
+    temporary = _beside(target, "part")
     try:
+        hasher = blake3()
         with translated(source):
-            hasher = blake3()
-            with source.open("rb") as reader, temporary.open("wb") as writer:
-                before = os.fstat(reader.fileno())
+            reader = source.open("rb")
+        with reader, stored(target):
+            before = os.fstat(reader.fileno())
+            with temporary.open("xb") as writer:
                 while chunk := reader.read(_CHUNK):
                     hasher.update(chunk)
                     writer.write(chunk)
                 writer.flush()
                 os.fsync(writer.fileno())
-                after = os.fstat(reader.fileno())
-            _note("write", temporary)
+            after = os.fstat(reader.fileno())
+        _note("write", temporary)
+        _note("fsync", temporary)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise OutputInvalid(f"{source} changed while it was copied", path=source)
         if digest(temporary) != hasher.hexdigest():
@@ -271,12 +290,13 @@ def move(source: Path, target: Path) -> None:
         raise
     except OSError as exc:
         if exc.errno != errno.EXDEV:
-            with translated(source):
+            reachable = os.access(target.parent, os.W_OK | os.X_OK)
+            with translated(source) if reachable else stored(target):
                 raise
         copy_verified(source, target)
         remove(source, reason=f"moved to {target}")
         return
-    with translated(target):
+    with stored(target):
         fsync_dir(target.parent)
         if source.parent != target.parent:
             fsync_dir(source.parent)
@@ -312,7 +332,7 @@ def remove_tree(path: Path, *, reason: str) -> None:
     """Delete a folder of ours with all in it (a missing one is fine)."""
     if not reason:
         raise ValueError("a deletion needs a reason")
-    with translated(path):
+    with stored(path):
         if path.exists():
             shutil.rmtree(path)
             _note("unlink", path)

