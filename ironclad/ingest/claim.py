@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ironclad import durable
+from ironclad import durable, log
 from ironclad.errors import (
     ConfigError,
+    DatabaseUnavailable,
     DiskFull,
     IllegalTransition,
     InputError,
@@ -35,7 +36,7 @@ from ironclad.errors import (
     SourceMissing,
     StorageError,
 )
-from ironclad.ingest.look import open_for_writing
+from ironclad.ingest.look import Sight, look, open_for_writing
 from ironclad.ingest.places import health
 from ironclad.jobs import submit
 from ironclad.jobs.states import JobState
@@ -133,6 +134,7 @@ def _conclude(database: Database, settings: Settings, job: Job, folder: Path) ->
         _withdraw(database, folder, job_uuid)
         return Outcome(job_uuid, JobState.CANCELLED, changed=True)
     except InputError as exc:
+        _undo(job, folder)
         refuse(database, settings, job_uuid, exc)
         return Outcome(job_uuid, JobState.FAILED, exc)
     except IroncladError as exc:
@@ -174,11 +176,21 @@ def recover(database: Database, settings: Settings) -> Recovery:
     """Finish every claim that a crash, a full disk or a lost database left in `received`."""
     with database.session() as session:
         waiting = list(session.scalars(sa.text("SELECT job_uuid FROM job WHERE state = 'received' ORDER BY job_uuid")))
-    outcomes = [finish(database, settings, job_uuid, wait=False) for job_uuid in waiting]
+    outcomes = [_recover_one(database, settings, job_uuid) for job_uuid in waiting]
     return Recovery(
         finished=tuple(o for o in outcomes if o.state is not JobState.RECEIVED),
         pending=tuple(o for o in outcomes if o.state is JobState.RECEIVED),
     )
+
+
+def _recover_one(database: Database, settings: Settings, job_uuid: UUID) -> Outcome:
+    try:
+        return finish(database, settings, job_uuid, wait=False)
+    except DatabaseUnavailable:
+        raise
+    except Exception as exc:  # noqa: BLE001 - one claim that cannot be finished must not stop the others
+        log.get(job_uuid=str(job_uuid)).error("claim_not_recovered", error=repr(exc))
+        return Outcome(job_uuid, JobState.RECEIVED, exc if isinstance(exc, IroncladError) else None)
 
 
 def _bring(job: Job, folder: Path, settings: Settings) -> str:
@@ -208,6 +220,11 @@ def _transfer(job: Job, source: Path, target: Path, settings: Settings) -> None:
         raise SourceMissing(f"{job.source_path}", path=job.source_path)
     if found != job.source_key:
         raise _Changed
+    seen = look(source)
+    if seen.error is not None:
+        raise seen.error
+    if seen.sight is Sight.BUSY:
+        raise StorageError(f"{job.source_path} is open for writing.", path=source)
     ensure_room(settings, source, job.source_size, job.ingest_mode)
     if job.ingest_mode == "copy":
         durable.copy_verified(source, target)
@@ -215,6 +232,13 @@ def _transfer(job: Job, source: Path, target: Path, settings: Settings) -> None:
         durable.link_or_copy(source, target)
     else:
         durable.move(source, target)
+
+
+def _undo(job: Job, folder: Path) -> None:
+    """A file that is refused stays where it was: remove the copy whose source could not be removed."""
+    target = folder / job.archive_name
+    if target.exists() and _key(Path(os.fsdecode(job.source_path_raw))) == job.source_key:
+        durable.remove(target, reason="the source could not be removed, so the job is refused")
 
 
 def _digest(job: Job, target: Path, settings: Settings) -> str:

@@ -183,11 +183,24 @@ def test_a_file_that_grows_after_the_row_is_not_taken(bench: Bench) -> None:
     assert path.read_bytes() == b"music more"
 
 
+def test_a_file_that_is_open_for_writing_is_not_taken_yet(bench: Bench) -> None:
+    path = bench.drop("ana/a.mp3")
+    job_uuid = received(bench, path)
+    with path.open("ab"):
+        outcome = finish(bench, job_uuid)
+        assert outcome.state is JobState.RECEIVED
+        assert "open for writing" in str(outcome.error)
+        assert path.exists()
+    assert finish(bench, job_uuid).state is JobState.QUEUED
+
+
 def test_a_file_that_somebody_still_writes_in_the_archive_waits_there(bench: Bench) -> None:
     path = bench.drop("ana/a.mp3")
     job_uuid = received(bench, path)
     (job,) = bench.jobs()
+    bench.archived(job).parent.mkdir()
     with path.open("ab") as file:
+        durable.move(path, bench.archived(job))  # the writer opened it in the moment before the rename
         outcome = finish(bench, job_uuid)
         assert outcome.state is JobState.RECEIVED
         assert "still being written" in str(outcome.error)
@@ -231,9 +244,10 @@ def test_a_source_that_is_missing_from_the_start_makes_no_job(bench: Bench) -> N
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
-def test_an_unreadable_file_is_refused_and_left_where_it_is(bench: Bench) -> None:
+@pytest.mark.parametrize("mode", ["move", "copy", "link"])
+def test_an_unreadable_file_is_refused_and_left_where_it_is(bench: Bench, mode: str) -> None:
     path = bench.drop("ana/a.mp3")
-    job_uuid = received(bench, path, "copy")
+    job_uuid = received(bench, path, mode)
     path.chmod(0)
     outcome = finish(bench, job_uuid)
     assert outcome.state is JobState.FAILED
@@ -241,7 +255,7 @@ def test_an_unreadable_file_is_refused_and_left_where_it_is(bench: Bench) -> Non
     assert outcome.error.code == "E_SOURCE_UNREADABLE"
     assert path.exists()
     path.chmod(0o600)
-    assert take(bench, path, "copy").state is JobState.QUEUED
+    assert take(bench, path, mode).state is JobState.QUEUED
 
 
 @pytest.mark.usefixtures("bound_by_permissions")
@@ -255,6 +269,31 @@ def test_a_file_in_a_folder_that_may_not_be_changed_is_refused(bench: Bench) -> 
     assert outcome.error is not None
     assert outcome.error.code == "E_SOURCE_UNREADABLE"
     assert path.exists()
+
+
+@pytest.mark.usefixtures("bound_by_permissions")
+def test_a_file_that_can_be_copied_but_not_removed_is_refused_and_the_copy_removed(
+    bench: Bench, elsewhere: Path
+) -> None:
+    path = bench.drop("Album/a.mp3", b"far", elsewhere)
+    path.parent.chmod(0o500)
+    try:
+        outcome = take(bench, path)
+    finally:
+        path.parent.chmod(0o700)
+    assert outcome.error is not None
+    assert outcome.error.code == "E_SOURCE_UNREADABLE"
+    assert path.exists()
+    assert not bench.settings.layout.archive_of(outcome.job_uuid).exists()
+
+
+def test_one_claim_that_cannot_be_finished_does_not_stop_the_others(bench: Bench) -> None:
+    blocked = received(bench, bench.drop("ana/1.mp3", b"1"))
+    bench.settings.layout.archive_of(blocked).write_bytes(b"a file where a folder must be")
+    received(bench, bench.drop("ana/2.mp3", b"2"))
+    recovery = claim.recover(bench.database, bench.settings)
+    assert [outcome.job_uuid for outcome in recovery.pending] == [blocked]
+    assert len(recovery.finished) == 1
 
 
 def test_a_cancelled_claim_touches_nothing(bench: Bench) -> None:
