@@ -58,7 +58,7 @@ class Supervisor:
         settings: ours.
         on_event: told of every change, in the supervisor's thread; must be quick.
         command: how a service is started, by its name.
-        units: what to run instead of what the settings ask for.
+        units: what to run instead of what the settings ask for; what a unit needs comes before it.
         backoff: pauses between starts.
         environment: of the children; this process's own by default.
     """
@@ -74,6 +74,9 @@ class Supervisor:
         self._embedded = _embedded(settings) if units is None else None
         logs = settings.layout.logs
         chosen = plan.units(settings, self._embedded, command) if units is None else units
+        for index, unit in enumerate(chosen):
+            if not {*unit.needs, *unit.uses} <= {earlier.name for earlier in chosen[:index]}:
+                raise ValueError(f"{unit.name} comes before something that it needs")
         self._children = {unit.name: Child(unit, ChildLog(logs / f"{unit.name}.jsonl", unit.name)) for unit in chosen}
         self._environment = {
             **(os.environ if environment is None else environment),
@@ -266,8 +269,8 @@ class Supervisor:
                     pass  # the pause before a new start is over
 
     def _stop_some(self) -> None:
-        """Stop what nothing that still runs needs."""
-        for child in self._children.values():
+        """Stop what nothing that still runs needs; the plan has needs first, so users are met before what they use."""
+        for child in reversed(self._children.values()):
             if child.state in {UnitState.STOPPING, UnitState.STOPPED}:
                 continue
             users = [other for other in self._children.values() if child.name in (*other.unit.needs, *other.unit.uses)]

@@ -21,6 +21,7 @@ from ironclad.errors import AlreadyRunning, PortInUse
 from ironclad.ops import directory
 from ironclad.ops.child import Backoff, UnitState
 from ironclad.ops.plan import Unit
+from ironclad.ops.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,6 +197,19 @@ def test_stopping_while_services_start(up: Callable[..., Up], tiny: Tiny) -> Non
     assert running.error is None
     states = {event.name: event.state for event in [*running.seen, *running.events.queue]}
     assert states == dict.fromkeys(("a", "b", "c", "supervisor"), UnitState.STOPPED)
+
+
+def test_stopping_while_nothing_runs(up: Callable[..., Up], tiny: Tiny) -> None:
+    long = Backoff(first_seconds=600, most_seconds=600)
+    running = up(tiny("a", "crash"), tiny("b", "serve", needs=("a",)), tiny("c", "serve", uses=("b",)), backoff=long)
+    running.wait("a", UnitState.RESTARTING)
+    running.stop()
+    assert running.error is None
+
+
+def test_a_unit_before_what_it_needs_is_a_mistake(plain_settings: Settings, tiny: Tiny) -> None:
+    with pytest.raises(ValueError, match="a comes before"):
+        Supervisor(plain_settings, units=(tiny("a", "serve", needs=("b",)), tiny("b", "serve")))
 
 
 def test_a_second_up_names_the_first(up: Callable[..., Up], plain_settings: Settings, tiny: Tiny) -> None:
