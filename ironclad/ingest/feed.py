@@ -95,6 +95,11 @@ class _Complaints(logging.Handler):
         self._lost(record.getMessage())
 
 
+def _meaningful(record: logging.LogRecord) -> bool:
+    """Drop what the library calls an error and is the ordinary end of a feed."""
+    return "called when the thread is inactive" not in record.getMessage()
+
+
 class EventFeed:
     """The events of one folder and everything below it.
 
@@ -131,6 +136,7 @@ class EventFeed:
             raise
         # It comes when a folder was found twice, by its event and by listing its parent; nothing is wrong then.
         warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning, module=r"watchdog\.")
+        logging.getLogger("watchdog.observers.inotify").addFilter(_meaningful)
         logging.getLogger("watchdog").addHandler(self._complaints)
         self._observer = observer
 

@@ -40,7 +40,7 @@ class RootStatus:
     device: int | None = None
     """The device it was on when something was last seen in it."""
     lost: int = 0
-    """How often events were lost; each time the root was listed again."""
+    """How often the source of events complained that some were lost; each time the root was listed again."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
