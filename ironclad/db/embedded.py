@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -150,9 +151,14 @@ class EmbeddedServer:
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            psutil.Process(pid).wait(_STOP_SECONDS)
+            handle = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGINT)
+                poll = select.poll()  # it ends when the server does, not when init has got round to burying it
+                poll.register(handle, select.POLLIN)
+                poll.poll(_STOP_SECONDS * 1000)
+            finally:
+                os.close(handle)
 
     def _lock_path(self, name: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{name}.lock")

@@ -44,10 +44,26 @@ def ensure(database: Database) -> None:
     revision = current(database)
     if revision == HEAD:
         return
-    if revision is None or database.server is not None:
+    if database.server is not None:
+        upgrade(database)
+    elif revision is None:
+        strangers = _tables(database)
+        if strangers:
+            raise SchemaMismatch(
+                f"The database holds other tables ({', '.join(strangers[:5])}); `ironclad db upgrade` adds ours."
+            )
         upgrade(database)
     else:
         check(database)
+
+
+def _tables(database: Database) -> list[str]:
+    with database.session() as session:
+        return list(
+            session.scalars(
+                sa.text("SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() ORDER BY tablename")
+            )
+        )
 
 
 def alembic_config(database: Database, connection: sa.Connection | None = None) -> Config:
@@ -63,13 +79,17 @@ def alembic_config(database: Database, connection: sa.Connection | None = None) 
 
 def _run(database: Database, action: str, revision: str) -> None:
     from alembic import command  # noqa: PLC0415 - likewise
+    from alembic.util import CommandError  # noqa: PLC0415 - likewise
 
-    with database.engine.connect() as connection:
+    with database.connection() as connection:
         connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
         connection.commit()
         try:
             getattr(command, action)(alembic_config(database, connection), revision)
             connection.commit()
+        except CommandError as exc:
+            at = current(database) or "nothing"
+            raise SchemaMismatch(f"There is no migration of the database from {at} to {revision}: {exc}.") from exc
         finally:
             connection.rollback()
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
@@ -77,7 +97,7 @@ def _run(database: Database, action: str, revision: str) -> None:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate up, in one transaction, one process at a time."""
+    """Migrate up, in one transaction, one process at a time. Raises `SchemaMismatch` if no way leads there."""
     _run(database, "upgrade", revision)
 
 
