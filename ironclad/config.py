@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
 from ironclad.errors import ConfigError
@@ -191,6 +191,11 @@ class Settings(BaseSettings):
     services: ServiceSettings = Field(default_factory=ServiceSettings, description="Health and metrics.")
     disk: DiskSettings = Field(default_factory=DiskSettings, description="The disk floor.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
+
+    @classmethod
+    def settings_customise_sources(cls, *_sources: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` gathered: else this process's environment would come in beside the one that was given."""
+        return (sources["init_settings"],)
 
     @property
     def layout(self) -> Layout:

@@ -12,7 +12,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_e
 
 from ironclad.db import jsonb
 from ironclad.db.embedded import EmbeddedServer
-from ironclad.errors import DatabaseUnavailable
+from ironclad.errors import ConfigError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 
 def _sqlalchemy_url(url: str) -> sa.URL:
-    """Accept the usual spellings (`postgres://`, `postgresql://`) and put our driver in."""
-    parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
+    """Accept the usual spellings (`postgres://`, `postgresql://`) and put our driver in. Raises `ConfigError`."""
+    try:
+        parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
+    except sa_exc.ArgumentError as exc:  # its words may hold the URL and so a password
+        raise ConfigError("database_url is not the URL of a PostgreSQL server.") from exc
+    if parsed.get_backend_name() != "postgresql":
+        raise ConfigError(f"database_url names {parsed.get_backend_name()}; Ironclad needs PostgreSQL.")
     return parsed.set(drivername="postgresql+psycopg")
 
 
