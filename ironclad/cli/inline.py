@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import psycopg
 import sqlalchemy as sa
 
+from ironclad import log
 from ironclad.cli import results
 from ironclad.cli.queueing import queue
 from ironclad.config import PoolSettings
@@ -41,6 +42,7 @@ PREFIX: Final = "inline:"
 _WAIT_SECONDS: Final = 0.3
 _DATABASE_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 20.0
+_CANCEL_SECONDS: Final = 5.0
 _LOCKED_STATES: Final = tuple(state.value for state in JobState if state not in SETTLED)
 
 
@@ -158,6 +160,7 @@ class InlineRunner:
                 guard.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 2))", (pool,))
         with self._database.session() as session:
             reap.expired(session, self._settings.jobs, reap.Reaped())
+            reap.vanished(session, self._settings.jobs, reap.Reaped())
 
     def _require_open(self) -> None:
         """Nothing may start while the pipeline is paused or the disk is full; say so instead of waiting for ever."""
@@ -187,10 +190,16 @@ class InlineRunner:
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if shared.failure is not None:  # whoever pressed Ctrl-C may have done so because of it
+            log.get().error("inline_run_failed", error=repr(shared.failure))
 
     def _cancel_one(self, job_uuid: UUID) -> None:
-        with contextlib.suppress(IllegalTransition, DatabaseUnavailable), self._database.session() as session:
-            control.cancel(session, job_uuid, actor="cli:process")
+        def cancel() -> None:
+            with self._database.session() as session:
+                control.cancel(session, job_uuid, actor="cli:process")
+
+        with contextlib.suppress(IllegalTransition, DatabaseUnavailable):
+            self._database.patiently(cancel, seconds=_CANCEL_SECONDS)
 
     def _order(self, shared: _Shared, files: Sequence[Found]) -> list[UUID | str]:
         by_path = {found.path: job for job, found in shared.jobs.items()}

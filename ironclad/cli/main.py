@@ -46,6 +46,8 @@ COMMANDS: Final = (
     Entry("process", "Process files now, with nothing else running.", "process"),
     Entry("submit", "Queue files for a running installation.", "submit"),
     Entry("status", "Show the queue, the pools and the services at a glance.", "status"),
+    Entry("tui", "The operator's cockpit in this terminal.", "tui"),
+    Entry("top", "Print the cockpit's overview, once or again and again.", "top"),
     Entry("jobs", "List, show, retry, replay, cancel, hold and release jobs.", "jobs"),
     Entry("why", "Say what happened to a file, or what will.", "why"),
     Entry("pause", "Let nothing new start; what runs is finished.", "pause", "pause_app"),

@@ -9,7 +9,8 @@ import pytest
 
 HEAVY = (
     "prefect", "textual", "torch", "sqlalchemy", "sqlmodel", "pydantic", "pydantic_settings", "numpy", "av",
-    "soundfile", "mutagen", "psycopg", "structlog", "httpx", "rich.markdown", "ironclad_flows", "ironclad_tui", "ironclad.config",
+    "soundfile", "mutagen", "psycopg", "structlog", "httpx", "rich.markdown",
+    "ironclad_flows", "ironclad_tui", "ironclad.config",
 )  # fmt: skip
 PROGRAM = """
 import sys
