@@ -43,6 +43,7 @@ _CHILD: Final = (
     "main()\n"
 )
 _LAST_LINES: Final = 8
+_LAST_SECONDS: Final = 10.0
 
 
 class DemoInstallation:
@@ -57,6 +58,7 @@ class DemoInstallation:
         self._say = say
         self._lines: collections.deque[str] = collections.deque(maxlen=40)
         self._watching = threading.Event()
+        self._silent = threading.Event()
         file = folder / "ironclad.toml"
         file.write_text(_SETTINGS, encoding="utf-8")
         # The operator's own settings must not reach the demo, nor the demo the operator's installation.
@@ -98,6 +100,7 @@ class DemoInstallation:
                 self._say(line.rstrip())
                 if line.split()[1:3] == ["watch", "ready"]:
                     self._watching.set()
+        self._silent.set()
         self._watching.set()
 
     def wait_for_watcher(self, seconds: float) -> None:
@@ -107,8 +110,9 @@ class DemoInstallation:
 
     def check(self) -> None:
         """Raise `Unexpected` with its last words if it has ended."""
-        if self._process.poll() is not None:
+        if self._silent.is_set() or self._process.poll() is not None:
             self._reader.join(timeout=5)
+            self._process.wait(_LAST_SECONDS)  # its output ends a moment before itself
             raise Unexpected(f"`ironclad up` ended with {self._process.returncode}: {' / '.join(self._lines)}")
 
     @property
