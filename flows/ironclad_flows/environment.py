@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from ironclad import durable
 
@@ -32,6 +33,14 @@ def is_known(settings: Settings) -> bool:
     """Whether `api_url` is one to use: a server without a fixed port must have started once."""
     fixed = settings.prefect.api_url is not None or settings.prefect.port != 0
     return fixed or (settings.layout.run / URL_FILE).is_file()
+
+
+def last_port(settings: Settings) -> int | None:
+    """The port that our own server had when it ran last; None if it never did."""
+    try:
+        return urlsplit((settings.layout.run / URL_FILE).read_text(encoding="utf-8").strip()).port
+    except (OSError, ValueError):
+        return None
 
 
 def url_of(host: str, port: int) -> str:

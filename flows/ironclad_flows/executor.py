@@ -70,6 +70,7 @@ _STATES = {
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 200
+_MOST_RUNNING = 200  # Prefect's own limit of a page; pools have far fewer slots
 
 
 def _state_of(run: dict[str, Any]) -> RunState:
@@ -91,6 +92,7 @@ class PrefectExecutor:
         self._slots: dict[str, int] = {}
         self._deployments: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._suspects: set[str] = set()
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -130,6 +132,22 @@ class PrefectExecutor:
         if self.state(run_id) in (RunState.WAITING, RunState.RUNNING):
             self._set_state(run_id, {"type": "CRASHED", "name": "Crashed", "message": reason}, force=True)
 
+    def retire(self, active: frozenset[str]) -> int:
+        """Force to Crashed what Prefect believes to be running and what was in no job at two looks in a row."""
+        with self._lock:
+            deployments = list(self._deployments.values())
+        body = {
+            "deployments": {"id": {"any_": deployments}},
+            "flow_runs": {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}},
+            "limit": _MOST_RUNNING,
+        }
+        running = _Call(self._client).json("POST", "/flow_runs/filter", body) if deployments else []
+        idle = {str(run["id"]) for run in running} - active
+        ended, self._suspects = idle & self._suspects, idle
+        for run_id in sorted(ended):
+            self.abandon(run_id, "its process ended without being able to report it")
+        return len(ended)
+
     def set_paused(self, pool: str, *, paused: bool) -> None:
         """Pause or resume the work pool: a paused one hands out no runs."""
         _Call(self._client).json("PATCH", f"/work_pools/{pool}", {"is_paused": paused})
@@ -162,15 +180,15 @@ class PrefectExecutor:
         return dict(run)
 
     def _deploy(self, call: _Call, pool: str) -> str:
-        limit = self._slots.get(pool)
+        # No limit of Prefect's: it would count runs whose process is gone. Workers have theirs (`--limit`), we have ours.
         if call.json("GET", f"/work_pools/{pool}", missing=True) is None:
             call.json(
                 "POST",
                 "/work_pools/",
-                {"name": pool, "type": WORKER_TYPE, "base_job_template": JOB_TEMPLATE, "concurrency_limit": limit},
+                {"name": pool, "type": WORKER_TYPE, "base_job_template": JOB_TEMPLATE, "concurrency_limit": None},
             )
         else:
-            call.json("PATCH", f"/work_pools/{pool}", {"base_job_template": JOB_TEMPLATE, "concurrency_limit": limit})
+            call.json("PATCH", f"/work_pools/{pool}", {"base_job_template": JOB_TEMPLATE, "concurrency_limit": None})
         flow = call.json("POST", "/flows/", {"name": FLOW_NAME})
         deployment = call.json(
             "POST",

@@ -55,7 +55,7 @@ class PrefectService:
 
         Raises `PortInUse` if somebody else listens on the port, and what `open_database` raises.
         """
-        with _listen(self._settings.prefect.host, self._settings.prefect.port) as listener:
+        with _listen_again(self._settings) as listener:
             database = open_database(self._settings)
             try:
                 self.url = environment.url_of(self._settings.prefect.host, listener.getsockname()[1])
@@ -141,6 +141,16 @@ def main() -> int:
         signal.signal(number, lambda *_: stopping.set())
     PrefectService(load()).run(stopping)
     return 0
+
+
+def _listen_again(settings: Settings) -> socket.socket:
+    """As set; a free port (0) is the one of last time where it is still free, so that nobody loses a restarted server."""
+    prefect = settings.prefect
+    last = environment.last_port(settings) if prefect.port == 0 else None
+    if last is not None:
+        with contextlib.suppress(PortInUse, OSError):
+            return _listen(prefect.host, last)
+    return _listen(prefect.host, prefect.port)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LEADER = 0x1C0_0002
 _MIN_TICK = 0.05
 _EXECUTOR_PAUSE = 2.0
+_RETIRE_SECONDS = 30.0
 _LIVENESS_SECONDS = 2.0  # while something runs: how soon a process that died without a word is noticed
 _BATCH = 50
 _LOST_RUNS_SECONDS = 86_400.0
@@ -123,6 +124,7 @@ class Dispatcher:
         self._orphans: list[str] = []
         self._running_since: dict[str, float] = {}
         self._look_at = 0.0
+        self._retire_at = time.monotonic() + _RETIRE_SECONDS
 
     def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
         """Lead when nobody else does, until `stopping` is set. `ready` is called when it leads or stands by."""
@@ -141,7 +143,9 @@ class Dispatcher:
         self, stopping: threading.Event, ready: Callable[[], None]
     ) -> Iterator[psycopg.Connection[Any] | None]:
         """Wait for the leader's lock; yields the connection that holds it, or None when `stopping` came first."""
-        with psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(
+            self._database.dsn, autocommit=True, connect_timeout=10, application_name="ironclad-dispatch"
+        ) as connection:
             while not stopping.is_set():
                 row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER,)).fetchone()
                 if row is not None and row[0]:
@@ -202,6 +206,7 @@ class Dispatcher:
                 self._withdraw()
                 self._dispatch()
                 self._look_after()
+                self._retire()
         except PrefectUnavailable as exc:
             self._log.warning("executor_unavailable", error=str(exc))
             self._executor_back_at = time.monotonic() + _EXECUTOR_PAUSE
@@ -261,6 +266,22 @@ class Dispatcher:
                     session, dispatched.job_uuid, dispatch_seq=dispatched.seq,
                     reason=f"its flow run was {state} and had not claimed it",
                 )  # fmt: skip
+
+    def _retire(self) -> None:
+        """Runs that have no job any more, but never told Prefect that they ended."""
+        if time.monotonic() < self._retire_at:
+            return
+        self._retire_at = time.monotonic() + _RETIRE_SECONDS
+        with self._database.session() as session:
+            active = session.scalars(
+                sa.text(
+                    "SELECT run_id FROM job WHERE run_id IS NOT NULL "
+                    "AND (state = 'running' OR (state = 'queued' AND dispatched_at IS NOT NULL))"
+                )
+            ).all()
+        ended = self._executor.retire(frozenset(active))
+        if ended:
+            self._log.warning("runs_retired", runs=ended)
 
     def _late(self, run_id: str, seen: dict[str, float]) -> bool:
         """Whether a run that has not claimed its job has been running for too long.

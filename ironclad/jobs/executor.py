@@ -56,6 +56,14 @@ class Executor(Protocol):
         """Force a final state on a run whose process is known to be gone; one that has ended already is fine."""
         ...
 
+    def retire(self, active: frozenset[str]) -> int:
+        """End what only the executor believes to be running: runs that are not among `active`, twice in a row.
+
+        A run whose process could not report its end (the server was away) would hold a slot for ever.
+        Returns how many were ended.
+        """
+        ...
+
     def set_paused(self, pool: str, *, paused: bool) -> None:
         """Pause or resume the work pool."""
         ...

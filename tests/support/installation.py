@@ -45,18 +45,22 @@ class Installation:
 
     Args:
         folder: the data folder.
-        settings: settings beyond the tests' own, as environment variables.
+        settings: settings beyond the tests' own, as environment variables; None takes one of the tests' own away.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str | None] | None = None) -> None:
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("IRONCLAD_", "PREFECT_"))},
             "IRONCLAD_DATA_DIR": str(folder), "IRONCLAD_SERVICES__BASE_PORT": "0", "IRONCLAD_PREFECT__PORT": "0",
             "IRONCLAD_INGEST__STABILITY_SECONDS": "1", "IRONCLAD_POOLS__CPU__SLOTS": "2",
             "IRONCLAD_DISK__MIN_FREE_BYTES": "100000000", "IRONCLAD_PREFECT__QUERY_SECONDS": "1",
-            **(settings or {}),
         }  # fmt: skip
+        for name, value in (settings or {}).items():
+            if value is None:
+                del self.environment[name]
+            else:
+                self.environment[name] = value
         self.settings: Settings = load(
             environ={name: value for name, value in self.environment.items() if name.startswith("IRONCLAD_")}
         )
@@ -195,7 +199,7 @@ class Installation:
         """Copy a file beside the watch root and rename it into place, as a careful sender does."""
         target = self.layout.input / user / folder / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.folder / f"beside-{file.name}"
+        beside = self.folder / ".beside"
         shutil.copyfile(file, beside)
         beside.rename(target)
         return target

@@ -54,6 +54,10 @@ class WatchedExecutor:
         """Mark a run whose process is gone as ended."""
         self._call(lambda executor: executor.abandon(run_id, reason))
 
+    def retire(self, active: frozenset[str]) -> int:
+        """End what only the executor believes to be running."""
+        return self._call(lambda executor: executor.retire(active))
+
     def set_paused(self, pool: str, *, paused: bool) -> None:
         """Pause or resume the work pool."""
         self._call(lambda executor: executor.set_paused(pool, paused=paused))

@@ -45,7 +45,7 @@ def test_prepare_makes_pools_and_deployments_and_makes_them_current(
     executor.prepare({pool: 2})
     executor.prepare({pool: 3})
     made = prefect.client.get(f"/work_pools/{pool}").json()
-    assert (made["type"], made["concurrency_limit"], made["is_paused"]) == ("ironclad", 3, False)
+    assert (made["type"], made["concurrency_limit"], made["is_paused"]) == ("ironclad", None, False)
     deployment = prefect.client.get(f"/deployments/name/process-track/{pool}").json()
     assert (deployment["entrypoint"], deployment["work_pool_name"]) == (ENTRYPOINT, pool)
     assert deployment["storage_document_id"] is None
@@ -92,7 +92,7 @@ def test_a_deployment_that_is_gone_is_made_again(prefect: Prefect, executor: Pre
     prefect.client.delete(f"/deployments/{deployment['id']}").raise_for_status()
     prefect.client.delete(f"/work_pools/{pool}").raise_for_status()
     assert executor.state(executor.submit(request(pool))) is RunState.WAITING
-    assert prefect.client.get(f"/work_pools/{pool}").json()["concurrency_limit"] == 4
+    assert prefect.client.get(f"/work_pools/{pool}").json()["type"] == "ironclad"
 
 
 def test_cancelling_a_waiting_run_ends_it_and_is_fine_twice(executor: PrefectExecutor, pool: str) -> None:
@@ -118,6 +118,21 @@ def test_abandoning_forces_an_end_but_changes_no_ended_run(
     executor.abandon(run_id, "again")
     assert prefect.run(run_id)["state"]["message"] == "its lease ran out"
     executor.abandon(str(uuid.uuid4()), "unknown")
+
+
+def test_what_prefect_alone_believes_to_run_is_retired_at_the_second_look(
+    prefect: Prefect, executor: PrefectExecutor, pool: str
+) -> None:
+    executor.prepare({pool: 1})
+    gone, busy, waiting = (executor.submit(request(pool)) for _ in range(3))
+    for run_id in (gone, busy):
+        prefect.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+    assert executor.retire(frozenset({busy})) == 0  # it may be about to report its end
+    assert executor.retire(frozenset({busy})) == 1
+    assert executor.state(gone) is RunState.FINISHED
+    assert executor.state(busy) is RunState.RUNNING
+    assert executor.state(waiting) is RunState.WAITING
+    assert executor.retire(frozenset({busy})) == 0
 
 
 def test_an_unknown_run_is_unknown(executor: PrefectExecutor) -> None:

@@ -55,6 +55,10 @@ class Memory:
     def abandon(self, _run_id: str, _reason: str) -> None:
         self._answer()
 
+    def retire(self, active: frozenset[str]) -> int:
+        self._answer()
+        return len(active) * 0
+
     def set_paused(self, _pool: str, *, paused: bool) -> None:
         assert isinstance(paused, bool)
         self._answer()

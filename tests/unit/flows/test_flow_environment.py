@@ -76,3 +76,11 @@ def test_a_port_that_the_system_chose_is_found_where_the_server_wrote_it(tmp_pat
     assert environment.is_known(free)
     assert environment.is_known(settings(tmp_path))
     assert environment.api_url(settings(tmp_path)) == "http://127.0.0.1:4200/api", "a fixed port is not looked up"
+
+
+def test_a_server_on_a_free_port_comes_back_where_it_was(tmp_path: Path) -> None:
+    settings = load(environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_PREFECT__PORT": "0"})
+    assert environment.last_port(settings) is None
+    settings.layout.run.mkdir(parents=True)
+    environment.publish_url(settings, "http://127.0.0.1:4321/api")
+    assert environment.last_port(settings) == 4321
