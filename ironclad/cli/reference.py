@@ -121,7 +121,7 @@ def _parameter(parameter: Any) -> str | None:
     notes = []
     if parameter.required and not argument:
         notes.append("Required.")
-    if not (argument or parameter.is_flag or parameter.required) and parameter.default is not None:
+    if not (argument or parameter.is_flag or parameter.required) and parameter.default not in {None, ""}:
         notes.append(f"Default: {parameter.default}.")
     return f"| `{label}` | {' '.join([parameter.help or '', *notes]).replace('|', chr(92) + '|')} |"
 

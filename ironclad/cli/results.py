@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 REFUSED: Final = "refused"
 """The state of a file that never became a job."""
-_RECEIPT: Final = "receipt:"
+_BESIDE: Final = ("receipt:", "cover:")
+"""Begin the kinds of what lies beside a result."""
 
 JSON: Final = {
     "jobs": "One entry for each file: file, job_uuid, state, outputs (kind, path, size, blake3), error, seconds.",
@@ -98,7 +99,7 @@ def of(session: Session, job_uuid: UUID) -> Result:
         outputs=tuple(
             Output(one.kind, one.path, one.size, one.blake3)
             for one in artifacts
-            if one.state == "published" and not one.kind.startswith(_RECEIPT)
+            if one.state == "published" and not one.kind.startswith(_BESIDE)
         ),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Self
@@ -58,7 +59,11 @@ class LinesScreen:
         pass
 
     def heard(self, event: ServiceEvent) -> None:
-        """Print it, unless it says what the last one of this unit said."""
+        """Print it, unless it says what the last one of this unit said. Who reads may go away; the services stay."""
+        with contextlib.suppress(OSError):
+            self._print(event)
+
+    def _print(self, event: ServiceEvent) -> None:
         news = (event.state.value, event.detail)
         if self._last.get(event.name) == news:
             return
@@ -98,7 +103,8 @@ class LiveScreen:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopping.set()
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
         self._counter.join(timeout=2)
 
     def heard(self, event: ServiceEvent) -> None:
@@ -108,9 +114,10 @@ class LiveScreen:
                 self._ready = event.state is UnitState.READY
             else:
                 self._units[event.name] = event
-        for line in event.tail[-_TAIL_LINES:]:
-            self._live.console.print(Text(f"{event.name} | {printable(line)}", style="dim"))
-        self._draw()
+        with contextlib.suppress(OSError):  # the terminal may go away; the services stay
+            for line in event.tail[-_TAIL_LINES:]:
+                self._live.console.print(Text(f"{event.name} | {printable(line)}", style="dim"))
+            self._draw()
 
     def _draw(self) -> None:
         if not self._stopping.is_set():
@@ -145,7 +152,8 @@ class LiveScreen:
                 jobs = []
             with self._lock:
                 self._jobs = jobs
-            self._draw()
+            with contextlib.suppress(OSError):
+                self._draw()
             self._stopping.wait(_LEAST_SECONDS)
 
 

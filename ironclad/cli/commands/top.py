@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ironclad.jobs.overview import Glance
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final = {
     "top": {
@@ -111,7 +111,10 @@ def top(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C (--json: a line each).")] = False,
 ) -> None:
-    """Print the cockpit's overview: pools, running jobs, failures, services, events."""
+    """Print the cockpit's overview, once or again and again.
+
+    The worst problem, pools, running jobs, failures, services and events, as text for people and screen readers.
+    """
     with opened(context, quiet=watch) as installation:
         for _ in _occasions(installation) if watch else [None]:
             try:

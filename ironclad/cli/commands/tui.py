@@ -11,7 +11,7 @@ import typer
 from ironclad.cli import options
 from ironclad.errors import BadRequest
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final[dict[str, dict[str, str]]] = {}
 """It has no --json: `ironclad top --json` tells the same to programs."""
@@ -40,11 +40,18 @@ def tui(
     token: Annotated[
         str | None,
         typer.Option(
-            "--token", envvar="IRONCLAD_TUI_TOKEN", help="Whoever opens the page must know it.", show_envvar=False
+            "--token",
+            metavar="TOKEN",
+            envvar="IRONCLAD_TUI_TOKEN",
+            help="Whoever opens the page must know it.",
+            show_envvar=False,
         ),
     ] = None,
 ) -> None:
-    """The operator's cockpit: overview, jobs, failures, workers, health and more, by keyboard."""
+    """The operator's cockpit in this terminal.
+
+    Overview, jobs, failures, workers, health and more, by keyboard.
+    """
     from ironclad.ops import fronts  # noqa: PLC0415 - only what is called is imported
 
     if sum(one is not None for one in (replay, at, record, serve)) > 1:

@@ -80,3 +80,23 @@ def test_lines_are_for_pipes_and_for_who_asks(plain_settings: Settings, monkeypa
     monkeypatch.setattr(output, "stdout", lambda: Console(file=io.StringIO(), force_terminal=True, markup=False))
     assert isinstance(screen_for(plain_settings, plain=False), LiveScreen)
     assert isinstance(screen_for(plain_settings, plain=True), LinesScreen)
+
+
+class _Gone(io.StringIO):
+    """A terminal that was closed, or a pipe that nobody reads."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise OSError(5, "Input/output error")
+
+
+def test_services_outlive_the_terminal(plain_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", _Gone())
+    console = output.stdout()
+    LinesScreen(console, plain_settings).heard(event("watch", UnitState.READY))
+    live = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with LiveScreen(live, plain_settings) as screen:
+        live.file = _Gone()
+        screen.heard(event("watch", UnitState.RESTARTING, "x", ("last words",)))
