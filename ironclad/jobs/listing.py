@@ -13,7 +13,7 @@ from ironclad.errors import CATALOGUE
 from ironclad.jobs.search import TEXT, Filter, Term
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -24,6 +24,10 @@ _ARTIFACT: Final[Any] = Artifact.__table__  # type: ignore[attr-defined]  # like
 NAME_LIMIT: Final = 300
 """Characters of a title, artist or path that a list carries: tags may hold megabytes."""
 COUNT_LIMIT: Final = 10_000
+_EXISTING: Final = sa.text(
+    "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE EXISTS (SELECT 1 FROM job WHERE job_uuid = "
+    "CASE WHEN name ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN CAST(name AS uuid) END)"
+)
 
 
 class Sort(enum.StrEnum):
@@ -143,6 +147,11 @@ def by_id(session: Session, job_uuids: tuple[UUID, ...]) -> tuple[JobRow, ...]:
     return page(session, Filter((Term("uuid", tuple(ids)),)), limit=len(ids)) if ids else ()
 
 
+def existing(session: Session, names: Sequence[str]) -> set[str]:
+    """Which of these names (of folders, say) are the id of a job."""
+    return set(session.scalars(_EXISTING, {"names": list(names)}))
+
+
 def condition(term: Term) -> Any:
     """A term as SQL."""
     anyhow = sa.or_(*(_one(term.field, value) for value in term.values))
@@ -206,11 +215,11 @@ class Published:
 
 
 def published(session: Session, *, before: UUID | None = None, limit: int = 200) -> tuple[Published, ...]:
-    """Files of the library, last published first (receipts aside); `before` goes on after that artifact."""
+    """Files of the library, last published first (receipts and covers aside); `before` goes on after that artifact."""
     columns = ("artifact_uuid", "job_uuid", "kind", "path", "size", "published_at")
     statement = (
         sa.select(*(_ARTIFACT.c[name] for name in columns))
-        .where(_ARTIFACT.c.state == "published", _ARTIFACT.c.kind.not_like("receipt%"))
+        .where(_ARTIFACT.c.state == "published", _ARTIFACT.c.kind.regexp_match("^(receipt|cover):").is_(False))
         .order_by(_ARTIFACT.c.artifact_uuid.desc())
         .limit(limit)
     )

@@ -1,0 +1,125 @@
+"""Slow work away from the screen: a few threads that ask the source and post what they get."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ironclad.errors import IroncladError, Unexpected
+from ironclad_tui.messages import Changed, Failed, Fetched, Listening
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from textual.app import App
+
+    from ironclad.jobs.feed import Notice
+
+    T = TypeVar("T")
+
+_THREADS: Final = 3
+_BURST_SECONDS: Final = 0.25
+"""However many events there are, the screens hear of them four times a second."""
+
+
+class Background:
+    """Runs calls in daemon threads, so that a database that hangs never keeps the cockpit from ending.
+
+    Args:
+        app: gets the messages.
+    """
+
+    def __init__(self, app: App[Any]) -> None:
+        self._app = app
+        self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        for index in range(_THREADS):
+            threading.Thread(target=self._work, name=f"fetch-{index}", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            self._todo.get()()
+
+    def run(self, what: str, call: Callable[[], T], then: Callable[[T], None], finished: Callable[[], None]) -> None:
+        """Make the call in a thread; `then` gets its value in the app's thread, and `finished` follows in any case."""
+
+        def work() -> None:
+            try:
+                value = call()
+            except IroncladError as exc:
+                self._app.post_message(Failed(what, exc, finished))
+            except Exception as exc:  # noqa: BLE001 - shown as a toast, the cockpit stays
+                self._app.post_message(Failed(what, Unexpected(f"{type(exc).__name__}: {exc}"), finished))
+            else:
+                self._app.post_message(Fetched(then, value, finished))
+
+        self._todo.put(work)
+
+
+class Asker:
+    """One asker's questions: each at most once at a time; asked again meanwhile, it is asked once more after.
+
+    So a thousand events a second cost one query after the other, never a queue of them.
+    """
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._busy: dict[str, tuple[Callable[[], Any], Callable[[Any], None]] | None] = {}
+
+    def ask(self, what: str, call: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Ask; `then` gets the answer."""
+        if what in self._busy:
+            self._busy[what] = (call, then)
+            return
+        self._busy[what] = None
+        self._background.run(what, call, then, lambda: self._finished(what))
+
+    def _finished(self, what: str) -> None:
+        again = self._busy.pop(what)
+        if again is not None:
+            self.ask(what, *again)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer is awaited."""
+        return not self._busy
+
+
+class Listener:
+    """Turns the database's notifications into a few messages.
+
+    Args:
+        app: gets `Changed` and `Listening`.
+        listen: yields notices until the event is set (`Feed.listen`).
+    """
+
+    def __init__(
+        self, app: App[Any], listen: Callable[[threading.Event], Iterable[Notice | None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self._app = app
+        self._listen = listen
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="feed", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stopping.set()
+
+    def _work(self) -> None:
+        events, told = 0, float("-inf")
+        for notice in self._listen(self._stopping):
+            if notice is not None:
+                if notice.channel == "connected":
+                    self._app.post_message(Listening(connected=True))
+                events += 1
+            now = self._clock()
+            if events and now - told >= _BURST_SECONDS:
+                self._app.post_message(Changed(events))
+                events, told = 0, now

@@ -1,0 +1,182 @@
+"""The views of one job, as lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ironclad.cli.text import ago, duration, size
+from ironclad.errors import CATALOGUE
+from ironclad.jobs.pipeline import STAGES
+from ironclad_tui.screens.base import fields, heading
+from ironclad_tui.screens.log import log_line
+from ironclad_tui.text import Line, Span, bar, state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from ironclad.db.tables import Job, StageRun
+    from ironclad.jobs.query import JobDetail
+    from ironclad.ops.looking import LogLine
+
+_BAR: Final = 14
+_PLAIN: Final = {
+    "received": "It was found; its file is being taken in.",
+    "queued": "It waits for a free worker.",
+    "running": "A worker is at it.",
+    "waiting_retry": "It failed in a way that may pass, and is tried again by itself.",
+    "succeeded": "It is done.",
+    "failed": "It failed for good; [r] tries again, [R] with another engine.",
+    "cancelled": "Somebody cancelled it; [r] runs it after all.",
+    "skipped": "There was nothing to do.",
+    "quarantined": "It failed the same way too often; [r] tries again all the same.",
+}
+
+
+def render(view: str, detail: JobDetail, log: Sequence[LogLine], now: datetime) -> list[Line]:
+    """The lines of a view."""
+    return VIEWS[view](detail, log, now)
+
+
+def _why(detail: JobDetail, _: Sequence[LogLine], now: datetime) -> list[Line]:
+    job = detail.job
+    name = " - ".join(part for part in (job.artist, job.title) if part) or job.relative_path
+    word = "cancelling" if job.cancel_requested else "held" if job.held else job.state
+    lines = [heading(name), (Span(" "), state(word), Span(f"  {_reason(job, now)}"))]
+    lines += _error(job)
+    lines += [(), heading("Stages"), *_stages(detail, now), (), heading("Facts")]
+    lines += fields(
+        [
+            ("Job", str(job.job_uuid)),
+            ("User", job.user_id),
+            ("Album", job.album),
+            ("Source", job.source_path),
+            ("Size", size(job.source_size)),
+            ("Length", None if job.duration_seconds is None else duration(job.duration_seconds)),
+            ("Engine", f"{job.engine} on {job.engine_pool}"),
+            ("Output", f"{', '.join(job.stems)} as {job.output_format}"),
+            ("Attempt", f"{job.attempt}, {job.failures} failures"),
+            ("Worker", job.worker),
+            ("Priority", str(job.priority)),
+            ("Received", _when(job.created_at, now)),
+            ("Started", _when(job.started_at, now)),
+            ("Finished", _when(job.finished_at, now)),
+            ("Trace", job.trace_id),
+        ]
+    )
+    return lines
+
+
+def _reason(job: Job, now: datetime) -> str:
+    if job.held:
+        return "It is held: [O] lets it go."
+    if job.state == "waiting_retry":
+        return f"{_PLAIN[job.state]} Next try {ago(job.not_before, now)}."
+    return _PLAIN.get(job.state, "")
+
+
+def _error(job: Job) -> list[Line]:
+    if job.error_code is None:
+        return []
+    error: Mapping[str, Any] = job.error or {}
+    entry = CATALOGUE.get(job.error_code)
+    what = error.get("what") or (entry.what() if entry else "")
+    hint = error.get("hint") or (entry.hint if entry else "")
+    return [
+        (),
+        (Span(f" ✗ {job.error_code} ", "bad"), Span(str(what), "strong")),
+        *fields([("Detail", error.get("detail")), ("What to do", Span(str(hint), "strong"))]),
+    ]
+
+
+def _stages(detail: JobDetail, now: datetime) -> list[Line]:
+    """A line for each stage: its last run, how long it took, how often it ran."""
+    lines: list[Line] = []
+    longest = max((_seconds(run, now) for run in detail.stages), default=0.0) or 1.0
+    for name in STAGES:
+        runs = [run for run in detail.stages if run.stage == name]
+        if not runs:
+            lines.append((Span(f"   {name:<11}", "dim"), Span("· not yet", "dim")))
+            continue
+        last = runs[-1]
+        seconds = _seconds(last, now)
+        mark = state(last.state)
+        shown = f"{last.progress:>4.0%}" if last.state == "running" else f"{duration(seconds):>12}"
+        again = f"  attempt {last.attempt}" if last.attempt > 1 else ""
+        lines.append(
+            (
+                Span(f"   {name:<11}", "strong"), Span(f"{mark.text:<11}", mark.tone), Span(f"{shown} "),
+                Span(bar(last.progress if last.state == "running" else seconds / longest, _BAR), mark.tone),
+                Span(again, "dim"), Span(f"  {last.error_code or last.message or ''}", "dim"),
+            )
+        )  # fmt: skip
+    return lines
+
+
+def _seconds(run: StageRun, now: datetime) -> float:
+    if run.started_at is None:
+        return 0.0
+    return max(0.0, ((run.ended_at or now) - run.started_at).total_seconds())
+
+
+def _when(at: datetime | None, now: datetime) -> str | None:
+    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC ({ago(at, now)})"
+
+
+def _log(_detail: JobDetail, log: Sequence[LogLine], _now: datetime) -> list[Line]:
+    return [log_line(line) for line in log] or [(Span(" This job has no log on this machine (yet).", "dim"),)]
+
+
+def _events(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+    lines: list[Line] = []
+    for event in detail.events:
+        mark = state(event.kind) if event.to_state else Span(f"  {event.kind}")
+        code = ((event.data or {}).get("error") or {}).get("code", "")
+        at = "" if event.at is None else f"{event.at:%H:%M:%S}"
+        lines.append(
+            (
+                Span(f" {at:<9}", "dim"), Span(f"{mark.text:<18}", mark.tone), Span(f"{event.stage or '':<11}"),
+                Span(f"try {event.attempt}  "), Span(event.actor, "dim"), Span(f"  {code}", "bad"),
+            )
+        )  # fmt: skip
+    return lines or [(Span(" No events.", "dim"),)]
+
+
+def _files(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+    lines: list[Line] = [
+        heading("Source"),
+        (Span(f" {size(detail.job.source_size):>9}  "), Span(detail.job.source_path)),
+        heading("Library"),
+    ]
+    for file in detail.artifacts:
+        mark = state(file.state)
+        kind = Span(f"{mark.text:<12} {file.kind:<14} ", mark.tone)
+        lines.append((Span(f" {size(file.size):>9}  "), kind, Span(file.path)))
+    if not detail.artifacts:
+        lines.append((Span(" Nothing has been published.", "dim"),))
+    return lines
+
+
+def _receipt(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+    lines: list[Line] = []
+    for file in detail.artifacts:
+        if file.receipt and file.state != "superseded":
+            lines.append(heading(f"{file.kind}: {file.path}"))
+            lines += [_pair(name, value) for name, value in file.receipt.items() if value not in (None, "", [], {})]
+            lines.append(())
+    return lines[:-1] or [(Span(" There is no receipt: nothing has been published.", "dim"),)]
+
+
+def _pair(name: str, value: Any) -> Line:
+    shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (Span(f"   {name.replace('_', ' '):<22}", "dim"), Span(shown))
+
+
+VIEWS: Final[Mapping[str, Callable[[JobDetail, Sequence[LogLine], datetime], list[Line]]]] = {
+    "why": _why,
+    "log": _log,
+    "events": _events,
+    "files": _files,
+    "receipt": _receipt,
+}
+"""Every view by its name, in the order of the tab key."""

@@ -1,0 +1,228 @@
+"""A running installation: the query layer, the services' endpoints and the logs, behind one face."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ironclad.db import schema
+from ironclad.errors import BadRequest, IroncladError, Paused
+from ironclad.jobs import control, failures, listing, overview, query
+from ironclad.jobs.feed import EVENT, PROGRESS, Feed
+from ironclad.ops import looking
+from ironclad_tui import local
+from ironclad_tui.source import Done, LibraryView, MaintenanceView
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Sequence
+    from uuid import UUID
+
+    from sqlmodel import Session
+
+    from ironclad.config import Loaded
+    from ironclad.db.session import Database
+    from ironclad.db.tables import Job
+    from ironclad.jobs.feed import Notice
+    from ironclad.jobs.search import Filter
+    from ironclad_tui.source import EngineView, SettingView
+
+_TICK_SECONDS: Final = 1.0
+_PACE_SECONDS: Final = 30.0
+_LIBRARY_FILES: Final = 500
+_GROUP_PAGE: Final = 500
+
+
+class LiveSource:
+    """An installation as it is now.
+
+    Args:
+        loaded: its settings.
+        database: its database.
+        actor: who acts, for the audit trail.
+        read_only: refuse every action.
+        clock: now, in UTC.
+    """
+
+    def __init__(
+        self, loaded: Loaded, database: Database, actor: str, *, read_only: bool = False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:  # fmt: skip
+        self._loaded = loaded
+        self._settings = loaded.settings
+        self._layout = loaded.settings.layout
+        self._database = database
+        self._actor = actor
+        self._read_only = read_only
+        self._clock = clock
+        self._paces: tuple[datetime, dict[str, float]] | None = None
+        self._checked = False
+
+    @property
+    def label(self) -> str:
+        """The data folder."""
+        return str(self._layout.root)
+
+    @property
+    def read_only(self) -> bool:
+        """As it was opened."""
+        return self._read_only
+
+    def now(self) -> datetime:
+        """The clock."""
+        return self._clock()
+
+    def listen(self, stopping: threading.Event) -> Iterable[Notice | None]:
+        """Events and progress."""
+        return Feed(self._database.dsn, (EVENT, PROGRESS)).listen(stopping, tick_seconds=_TICK_SECONDS)
+
+    # --- looking ---
+
+    def glance(self) -> overview.Glance:
+        """The whole installation; the schema is checked once. Raises `SchemaMismatch`."""
+        if not self._checked:
+            schema.check(self._database)
+            self._checked = True
+        with self._database.session() as session:
+            return overview.glance(session, paces=self._pace(session))
+
+    def _pace(self, session: Session) -> dict[str, float]:
+        now = self._clock()
+        if self._paces is None or (now - self._paces[0]).total_seconds() > _PACE_SECONDS:
+            self._paces = (now, overview.pace(session))
+        return self._paces[1]
+
+    def disk(self) -> looking.DiskView:
+        """The disk under the data folder."""
+        return looking.disk(self._layout.root, self._settings.disk.min_free_bytes)
+
+    def jobs(
+        self, wanted: Filter, sort: listing.Sort, *, after: tuple[Any, ...] | None = None, backwards: bool = False,
+        limit: int = 100,
+    ) -> tuple[listing.JobRow, ...]:  # fmt: skip
+        """A page."""
+        with self._database.session() as session:
+            return listing.page(session, wanted, sort, after=after, backwards=backwards, limit=limit)
+
+    def rows(self, job_uuids: tuple[UUID, ...]) -> tuple[listing.JobRow, ...]:
+        """Rows by id."""
+        with self._database.session() as session:
+            return listing.by_id(session, job_uuids)
+
+    def count(self, wanted: Filter) -> listing.Count:
+        """How many match."""
+        with self._database.session() as session:
+            return listing.count(session, wanted)
+
+    def job(self, job_uuid: UUID) -> query.JobDetail:
+        """One job. Raises `NotFound`."""
+        with self._database.session() as session:
+            return query.detail(session, job_uuid)
+
+    def job_log(self, job_uuid: UUID) -> tuple[looking.LogLine, ...]:
+        """The end of its log."""
+        return looking.tail(self._layout.job_log(job_uuid))
+
+    def failures(self) -> tuple[failures.FailureGroup, ...]:
+        """By cause."""
+        with self._database.session() as session:
+            return failures.groups(session)
+
+    def members(self, key: tuple[str, str, str]) -> tuple[UUID, ...]:
+        """All jobs of a group."""
+        found: list[UUID] = []
+        with self._database.session() as session:
+            while chunk := failures.members(session, key, after=found[-1] if found else None, limit=_GROUP_PAGE):
+                found += chunk
+        return tuple(found)
+
+    def health(self) -> tuple[looking.ComponentHealth, ...]:
+        """By the services' endpoints."""
+        return looking.health(self._layout.run)
+
+    def engines(self) -> tuple[EngineView, ...]:
+        """Installed ones."""
+        return local.engines(self._settings.engine.name)
+
+    def library(self) -> LibraryView:
+        """The last files."""
+        with self._database.session() as session:
+            files = listing.published(session, limit=_LIBRARY_FILES)
+        return LibraryView(files, local.problems(files))
+
+    def maintenance(self) -> MaintenanceView:
+        """Disk, folders, folders of no job."""
+        names = looking.job_folders(self._layout)
+        with self._database.session() as session:
+            known = listing.existing(session, names)
+        return MaintenanceView(
+            self.disk(), looking.folders(self._layout), tuple(name for name in names if name not in known)
+        )
+
+    def settings(self) -> tuple[SettingView, ...]:
+        """In force."""
+        return local.settings(self._loaded)
+
+    def log(self, service: str, level: str) -> tuple[looking.LogLine, ...]:
+        """The end of the logs."""
+        return looking.log(self._layout, service=service, level=level)
+
+    def log_services(self) -> tuple[str, ...]:
+        """Those with a log."""
+        return looking.log_services(self._layout)
+
+    # --- acting ---
+
+    def act(self, action: str, job_uuids: Sequence[UUID], **options: Any) -> Done:
+        """Each job in its own transaction, so that one that refuses does not stop the others."""
+        self._check_writable()
+        call = self._action(action, options)
+        done: list[UUID] = []
+        failed: list[tuple[UUID, IroncladError]] = []
+        for job_uuid in job_uuids:
+            try:
+                with self._database.session() as session:
+                    call(session, job_uuid)
+            except IroncladError as exc:
+                if len(job_uuids) == 1:
+                    raise
+                failed.append((job_uuid, exc))
+            else:
+                done.append(job_uuid)
+        return Done(tuple(done), tuple(failed))
+
+    def pause(self, pool: str | None, *, paused: bool) -> None:
+        """A pool or the pipeline."""
+        self._check_writable()
+        with self._database.session() as session:
+            control.pause(session, pool, paused=paused, actor=self._actor)
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise Paused("This is the read-only mode; start `ironclad tui` without --read-only to act.")
+
+    def _action(self, action: str, options: dict[str, Any]) -> Callable[[Session, UUID], Job]:
+        actor, pools = self._actor, frozenset(self._settings.pools)
+        if action == "replay":
+            options = self._replay_options(options)
+        actions: dict[str, Callable[[Session, UUID], Job]] = {
+            "retry": lambda session, job: control.retry(session, job, actor=actor, pools=pools),
+            "cancel": lambda session, job: control.cancel(session, job, actor=actor),
+            "hold": lambda session, job: control.hold(session, job, held=True, actor=actor),
+            "release": lambda session, job: control.hold(session, job, held=False, actor=actor),
+            "replay": lambda session, job: control.replay(session, job, actor=actor, pools=pools, **options),
+        }
+        if action not in actions:
+            raise BadRequest(f"There is no action {action}.")
+        return actions[action]
+
+    def _replay_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """With another engine, its pool and its own default parameters."""
+        engine = options.get("engine")
+        if engine is None:
+            return {"stage": options["stage"]}
+        from ironclad.engines.registry import installed_engines  # noqa: PLC0415 - imports every plugin
+
+        pools = installed_engines().get(engine).pools
+        pool = next((name for name in pools if name in self._settings.pools), pools[0])
+        return {"stage": options["stage"], "engine": engine, "engine_pool": pool, "parameters": {}}

@@ -1,0 +1,139 @@
+"""One job: why it is as it is, its stages, log, events, files and receipt; and everything that can be done to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from textual.binding import Binding, BindingType
+
+from ironclad.errors import NotFound
+from ironclad_tui.jobview import VIEWS, render
+from ironclad_tui.screens.base import CockpitScreen
+from ironclad_tui.text import Line, Span
+from ironclad_tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from textual.app import ComposeResult
+
+    from ironclad.jobs.overview import Glance
+    from ironclad.jobs.query import JobDetail
+    from ironclad.ops.looking import LogLine
+
+_NAMES: Final = tuple(VIEWS)
+
+
+class JobScreen(CockpitScreen):
+    """On top of the screen from which it was opened."""
+
+    HEADING = "Job"
+    AUTO_FOCUS = "#view"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab,right,l", "view(1)", "Next view", key_display="tab"),
+        Binding("shift+tab,left", "view(-1)", "View before", show=False),
+        Binding("w", "show_view('why')", "Why", show=False),
+        Binding("L", "show_view('log')", "Log", show=False),
+        Binding("e", "show_view('events')", "Events", show=False),
+        Binding("f", "show_view('files')", "Files", show=False),
+        Binding("i", "show_view('receipt')", "Receipt", show=False),
+        Binding("r", "act('retry')", "Retry"),
+        Binding("R", "replay", "Replay"),
+        Binding("c", "act('cancel')", "Cancel"),
+        Binding("o", "act('hold')", "Hold", show=False),
+        Binding("O", "act('release')", "Release", show=False),
+        Binding("y", "copy", "Copy id"),
+        Binding("escape,h,backspace", "back", "Back", key_display="esc"),
+    ]
+
+    def __init__(self, job_uuid: UUID) -> None:
+        super().__init__()
+        self.job_uuid = job_uuid
+        self.view = "why"
+        self.detail: JobDetail | None = None
+        self.gone = False
+        self._log: tuple[LogLine, ...] = ()
+
+    def body(self) -> ComposeResult:
+        """The names of the views, and one of them."""
+        yield Lines(id="status")
+        yield Lines(id="view", classes="-main")
+
+    def on_mount(self) -> None:
+        """The names are no stop of the tab key."""
+        super().on_mount()
+        self.lines("#status").can_focus = False
+
+    def reload(self) -> None:
+        """The job and its log."""
+        job = self.job_uuid
+        if not self.gone:
+            self.ask("job", lambda: self._find(job), self._show)
+            self.ask("log", lambda: self.source.job_log(job), self._logged)
+
+    def _find(self, job: UUID) -> JobDetail | None:
+        try:
+            return self.source.job(job)
+        except NotFound:
+            return None
+
+    def shown_glance(self, glance: Glance) -> None:
+        """A running job moves without events."""
+        running = any(job.job_uuid == self.job_uuid for job in glance.running)
+        if running and self.is_current:
+            self.reload()
+
+    def _show(self, detail: JobDetail | None) -> None:
+        if detail is None:
+            self.gone = True
+            self.cockpit.say(f"Job {self.job_uuid} has been deleted meanwhile.", severity="warning")
+        else:
+            self.detail = detail
+        self._draw()
+
+    def _logged(self, lines: tuple[LogLine, ...]) -> None:
+        self._log = lines
+        self._draw()
+
+    def _draw(self) -> None:
+        tabs = [Span(f"[{name}]", "mark") if name == self.view else Span(f" {name} ", "dim") for name in _NAMES]
+        self.lines("#status").show([(Span(" "), *tabs)])
+        view = self.lines("#view")
+        if self.detail is None:
+            view.show([" This job is no longer there." if self.gone else " … reading"])
+            return
+        lines: list[Line] = []
+        if self.gone:
+            lines.append((Span(" ! This job has been deleted meanwhile; this is how it was.", "warn"),))
+        view.show([*lines, *render(self.view, self.detail, self._log, self.source.now())])
+
+    def action_view(self, step: int) -> None:
+        """The next view."""
+        self.action_show_view(_NAMES[(_NAMES.index(self.view) + step) % len(_NAMES)])
+
+    def action_show_view(self, name: str) -> None:
+        """A view by name."""
+        self.view = name
+        self._draw()
+        self.lines("#view").action_scroll_edge(1 if name in {"log", "events"} else -1)
+
+    def action_act(self, action: str) -> None:
+        """On this job."""
+        self.cockpit.actions.start(action, [self.job_uuid])
+
+    def action_replay(self) -> None:
+        """From a stage, with an engine."""
+
+        def chosen(engines: Any) -> None:
+            self.cockpit.actions.replay([self.job_uuid], [engine.name for engine in engines if not engine.error])
+
+        self.ask("engines", self.source.engines, chosen)
+
+    def action_copy(self) -> None:
+        """The id, by the terminal's own clipboard (OSC 52)."""
+        self.app.copy_to_clipboard(str(self.job_uuid))
+        self.cockpit.say(f"Copied {self.job_uuid}.")
+
+    def action_back(self) -> None:
+        """To the screen before."""
+        self.app.pop_screen()

@@ -1,0 +1,145 @@
+"""Where the screens get everything from: a live installation, or a recording of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from ironclad.errors import IroncladError
+    from ironclad.jobs.failures import FailureGroup
+    from ironclad.jobs.feed import Notice
+    from ironclad.jobs.listing import Count, JobRow, Published, Sort
+    from ironclad.jobs.overview import Glance
+    from ironclad.jobs.query import JobDetail
+    from ironclad.jobs.search import Filter
+    from ironclad.ops.looking import ComponentHealth, DiskView, FolderSize, LogLine
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """One engine, or a plugin that does not load (`error`)."""
+
+    name: str
+    default: bool
+    plugin: str
+    status: str
+    error: str
+    data: dict[str, Any]
+    """What the engine declares (`EngineSpec.to_dict`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryView:
+    """The library: what was published last, and what media servers would get wrong."""
+
+    files: tuple[Published, ...]
+    problems: tuple[tuple[str, str, str, str], ...]
+    """Severity, rule, server and message of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceView:
+    """What uses the disk, and what belongs to no job."""
+
+    disk: DiskView
+    folders: tuple[FolderSize, ...]
+    orphans: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingView:
+    """One setting."""
+
+    path: str
+    value: str
+    origin: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of an action on jobs."""
+
+    done: tuple[UUID, ...]
+    failed: tuple[tuple[UUID, IroncladError], ...] = ()
+
+
+class Source(Protocol):
+    """Everything the screens ask for. Called in background threads; raises errors of the catalogue."""
+
+    @property
+    def label(self) -> str:
+        """What is looked at: the data folder, or the recording."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be done, only looked at."""
+
+    def now(self) -> datetime:
+        """The clock for everything that is said to be so long ago."""
+
+    def listen(self, stopping: threading.Event) -> Iterable[Notice | None]:
+        """What happens, as it happens."""
+
+    def glance(self) -> Glance:
+        """The whole installation."""
+
+    def disk(self) -> DiskView:
+        """The disk of the data folder."""
+
+    def jobs(
+        self, wanted: Filter, sort: Sort, *, after: tuple[Any, ...] | None = None, backwards: bool = False,
+        limit: int = 100,
+    ) -> tuple[JobRow, ...]:  # fmt: skip
+        """A page of jobs."""
+
+    def rows(self, job_uuids: tuple[UUID, ...]) -> tuple[JobRow, ...]:
+        """These jobs' rows."""
+
+    def count(self, wanted: Filter) -> Count:
+        """How many jobs match."""
+
+    def job(self, job_uuid: UUID) -> JobDetail:
+        """Everything about one job. Raises `NotFound`."""
+
+    def job_log(self, job_uuid: UUID) -> tuple[LogLine, ...]:
+        """The end of one job's log."""
+
+    def failures(self) -> tuple[FailureGroup, ...]:
+        """Failed jobs by their cause."""
+
+    def members(self, key: tuple[str, str, str]) -> tuple[UUID, ...]:
+        """All jobs of one group of failures."""
+
+    def health(self) -> tuple[ComponentHealth, ...]:
+        """What the services on this machine say of themselves."""
+
+    def engines(self) -> tuple[EngineView, ...]:
+        """The engines."""
+
+    def library(self) -> LibraryView:
+        """The library."""
+
+    def maintenance(self) -> MaintenanceView:
+        """Disk and leftovers."""
+
+    def settings(self) -> tuple[SettingView, ...]:
+        """The settings in force."""
+
+    def log(self, service: str, level: str) -> tuple[LogLine, ...]:
+        """The end of the services' logs."""
+
+    def log_services(self) -> tuple[str, ...]:
+        """The services that have a log."""
+
+    def act(self, action: str, job_uuids: Sequence[UUID], **options: Any) -> Done:
+        """`retry`, `cancel`, `hold`, `release` or `replay` (stage, engine) for each job, each on its own."""
+
+    def pause(self, pool: str | None, *, paused: bool) -> None:
+        """Pause or resume a pool, or (None) the pipeline."""
