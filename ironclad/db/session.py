@@ -15,12 +15,16 @@ from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import ConfigError, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import TypeVar
 
     from ironclad.config import Settings
 
     T = TypeVar("T")
+
+
+# A connection to another host notices within a minute that the host is gone; libpq's own choice is two hours.
+_KEEPALIVES: Mapping[str, str] = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
 
 def _sqlalchemy_url(url: str) -> sa.URL:
@@ -31,7 +35,7 @@ def _sqlalchemy_url(url: str) -> sa.URL:
         raise ConfigError("database_url is not the URL of a PostgreSQL server.") from exc
     if parsed.get_backend_name() != "postgresql":
         raise ConfigError(f"database_url names {parsed.get_backend_name()}; Ironclad needs PostgreSQL.")
-    return parsed.set(drivername="postgresql+psycopg")
+    return parsed.set(drivername="postgresql+psycopg", query={**_KEEPALIVES, **parsed.query})
 
 
 @contextlib.contextmanager

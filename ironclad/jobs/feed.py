@@ -40,8 +40,12 @@ class Feed:
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=10, application_name="ironclad-feed")
-        for channel in self._channels:
-            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        try:
+            for channel in self._channels:
+                connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def listen(self, stopping: threading.Event, *, tick_seconds: float) -> Iterator[Notice | None]:
@@ -65,6 +69,17 @@ class Feed:
             quiet = True
             for notify in connection.notifies(timeout=tick_seconds, stop_after=1):
                 quiet = False
-                yield Notice(notify.channel, json.loads(notify.payload))
+                data = _data(notify.payload)
+                if data is not None:
+                    yield Notice(notify.channel, data)
             if quiet:
                 yield None
+
+
+def _data(payload: str) -> dict[str, Any] | None:
+    """A notice's data; None for what somebody else sent on our channel."""
+    try:
+        data = json.loads(payload)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None

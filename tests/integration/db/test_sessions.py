@@ -27,7 +27,16 @@ def test_any_spelling_of_the_url_will_do(scheme: str) -> None:
     database = Database(f"{scheme}://user:p%40ss@host:5433/name?sslmode=require")
     assert database.url.drivername == "postgresql+psycopg"
     assert (database.url.username, database.url.password, database.url.port) == ("user", "p@ss", 5433)
-    assert database.dsn == "postgresql://user:p%40ss@host:5433/name?sslmode=require"
+    assert database.dsn.startswith("postgresql://user:p%40ss@host:5433/name?")
+    assert dict(database.url.query) == {
+        "sslmode": "require", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
+    }  # fmt: skip
+    database.close()
+
+
+def test_keepalives_may_be_chosen() -> None:
+    database = Database("postgresql://user@host/name?keepalives_idle=5")
+    assert "keepalives_idle=5" in database.dsn
     database.close()
 
 
