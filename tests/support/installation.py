@@ -190,7 +190,7 @@ class Installation:
         """The audio files in the library."""
         return sorted(
             path for path in self.layout.output.rglob("*")
-            if path.is_file() and not path.name.endswith(".receipt.json")
+            if path.is_file() and path.suffix not in {".json", ".jpg", ".png"}
         )  # fmt: skip
 
     # --- doing ---
