@@ -1,0 +1,134 @@
+"""Songs a minute through the whole installation, and what an idle one costs.
+
+Starts `ironclad up` on a temporary folder, measures memory and processor time while nothing happens, drops fifty
+ten-second songs at once, and waits until all are published. The first song is not counted: it warms the worker.
+
+    python benchmarks/pipeline.py [--songs 50] [--seconds 10] [--idle 30] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from installation import Installation
+
+from ironclad.audio import synth
+
+
+def write_songs(folder: Path, count: int, seconds: float) -> list[Path]:
+    """Tagged FLAC songs, each different."""
+    folder.mkdir()
+    songs = []
+    for number in range(1, count + 1):
+        path = folder / f"{number:03d}.flac"
+        song = synth.short_song(seconds, number)
+        tags = synth.Tags(title=f"Song {number}", artist="Bench", album="Fifty", track=number, total=count)
+        synth.write_song(path, song.mixture, tags, rate=song.rate, cover=synth.cover_art(1, 64))
+        songs.append(path)
+    return songs
+
+
+def everything(up: Installation) -> list[psutil.Process]:
+    """All processes of the installation, PostgreSQL's included."""
+    found = up.processes()
+    server = up.server.pid()
+    if server is not None:
+        leader = psutil.Process(server)
+        found += [leader, *leader.children(recursive=True)]
+    return list({process.pid: process for process in found}.values())
+
+
+def cpu_seconds(up: Installation) -> dict[int, float]:
+    """Processor seconds of each process so far."""
+    return {process.pid: sum(process.cpu_times()[:2]) for process in everything(up)}
+
+
+def idle(up: Installation, seconds: float) -> dict[str, Any]:
+    """Memory and processor use while nothing happens."""
+    before, begun = cpu_seconds(up), time.monotonic()
+    time.sleep(seconds)
+    after, elapsed = cpu_seconds(up), time.monotonic() - begun
+    used = sum(after[pid] - before.get(pid, 0.0) for pid in after)
+    memory = [process.memory_full_info() for process in everything(up)]
+    return {
+        "processes": len(memory),
+        "rss_mb": round(sum(m.rss for m in memory) / 1e6),
+        "pss_mb": round(sum(m.pss for m in memory) / 1e6),
+        "cpu_percent_of_a_core": round(100 * used / elapsed, 2),
+    }
+
+
+def throughput(up: Installation, songs: list[Path]) -> dict[str, Any]:
+    """Drop all songs at once; jobs a minute from the drop to the last publication."""
+    up.drop(songs[0])
+    up.settled(1, 120)
+    before, begun = cpu_seconds(up), time.monotonic()
+    for song in songs[1:]:
+        up.drop(song, folder="Fifty")
+    states = up.settled(len(songs), 1200)
+    elapsed = time.monotonic() - begun
+    assert states == {"succeeded": len(songs)}, states
+    (row,) = up.rows(
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - started_at)) AS median "
+        "FROM job WHERE state = 'succeeded'"
+    )
+    services = sum(seconds - before.get(pid, 0.0) for pid, seconds in cpu_seconds(up).items())
+    return {
+        "songs": len(songs) - 1, "seconds": round(elapsed, 1),
+        "jobs_per_minute": round(60 * (len(songs) - 1) / elapsed, 1),
+        "median_job_seconds": round(float(row.median), 2),
+        "services_cpu_seconds_per_job": round(services / (len(songs) - 1), 2),
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Run both measurements and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--songs", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--idle", type=float, default=30.0)
+    parser.add_argument("--json", action="store_true")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        songs = write_songs(folder / "songs", wanted.songs + 1, wanted.seconds)
+        # The machine's own defaults, apart from ports and a short wait for whole files.
+        up = Installation(
+            folder / "data", {"IRONCLAD_POOLS__CPU__SLOTS": None, "IRONCLAD_PREFECT__QUERY_SECONDS": None}
+        )
+        begun = time.monotonic()
+        with up:
+            figures: dict[str, Any] = {"ready_seconds": round(time.monotonic() - begun, 1)}
+            time.sleep(10)
+            figures["idle"] = idle(up, wanted.idle)
+            figures["throughput"] = throughput(up, songs)
+            figures["idle_after"] = idle(up, wanted.idle)
+    if wanted.json:
+        print(json.dumps(figures, indent=2))
+        return 0
+    print(f"ready after {figures['ready_seconds']} s")
+    for when in ("idle", "idle_after"):
+        print(
+            f"{when}: {figures[when]['processes']} processes, RSS {figures[when]['rss_mb']} MB (shared pages counted "
+            f"in each process), PSS {figures[when]['pss_mb']} MB, {figures[when]['cpu_percent_of_a_core']} % of a core"
+        )
+    done = figures["throughput"]
+    print(
+        f"{done['songs']} songs of {wanted.seconds:g} s: {done['seconds']} s, {done['jobs_per_minute']} jobs a minute, "
+        f"median {done['median_job_seconds']} s a job, services {done['services_cpu_seconds_per_job']} CPU-s a job"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
