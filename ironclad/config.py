@@ -8,13 +8,14 @@ the user's configuration folder and `/etc/ironclad/ironclad.toml`.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
@@ -101,9 +102,59 @@ class OutputSettings(Section):
         "own-album", description="own-album: tags say `Album (Instrumentals)`; same-album: only the title tells."
     )
     template: str = Field("", description="Path template below output/; empty is the built-in one.")
-    receipts: bool = Field(True, description="Write a .receipt.json beside each file.")
+    receipts: bool = Field(True, description="Write a .receipt.json beside each file; the database has it anyhow.")
+    cover: bool = Field(True, description="Put the front cover into the album folder as cover.jpg or cover.png.")
     skip_instrumentals: bool = Field(True, description="Skip files whose tags say they are instrumentals already.")
     skip_speech: bool = Field(False, description="Skip recordings that sound like speech.")
+
+
+class MusicBrainzSettings(Section):
+    """Looking up tracks whose tags are missing or wrong."""
+
+    enabled: bool = Field(
+        False, description="Ask MusicBrainz about tracks without title, artist or album. Sends what is known of them."
+    )
+    url: str = Field("https://musicbrainz.org", description="The service, or a mirror of it.")
+    contact: str = Field("", description="Your address or page, for the User-Agent: MusicBrainz asks for one.")
+    interval_seconds: float = Field(
+        1.0, ge=0, description="Time between two requests of the whole installation; 0 is for a mirror of your own."
+    )
+    threshold: float = Field(85.0, ge=0, le=100, description="Points that a match needs; below, you pick.")
+    timeout_seconds: Positive = Field(15.0, description="Silence after which an attempt is given up.")
+    attempts: PositiveInt = Field(4, description="Attempts at one question.")
+    outage_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="After a question without an answer, jobs do not ask for so long (retag does it later).",
+    )
+
+
+class CoverArtSettings(Section):
+    """Covers for tracks that have none."""
+
+    enabled: bool = Field(False, description="Ask the Cover Art Archive about releases whose id is known.")
+    url: str = Field("https://coverartarchive.org", description="The service, or a mirror of it.")
+    size: Literal[250, 500, 1200] = Field(1200, description="Longest side in pixels.")
+
+
+class MetadataSettings(Section):
+    """Where tags come from, beside the file. Nothing leaves the machine unless it is enabled here."""
+
+    musicbrainz: MusicBrainzSettings = Field(
+        default_factory=MusicBrainzSettings, description="Tracks whose tags are missing or wrong."
+    )
+    cover_art: CoverArtSettings = Field(
+        default_factory=CoverArtSettings, description="Covers for tracks that have none."
+    )
+
+
+class LibrarySettings(Section):
+    """What media servers see."""
+
+    lint: Literal["warn", "quarantine", "off"] = Field(
+        "warn",
+        description="When a media server would merge, split or mistake albums: publish and say so, or keep it back.",
+    )
 
 
 class JobSettings(Section):
@@ -182,6 +233,8 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What a file may be.")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="Separation.")
     output: OutputSettings = Field(default_factory=OutputSettings, description="The library.")
+    metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="Where tags come from.")
+    library: LibrarySettings = Field(default_factory=LibrarySettings, description="What media servers see.")
     jobs: JobSettings = Field(default_factory=JobSettings, description="Leases and retries.")
     pools: dict[str, PoolSettings] = Field(
         default_factory=lambda: {"cpu": PoolSettings()}, description="Work pools served on this machine."
@@ -196,6 +249,13 @@ class Settings(BaseSettings):
     def settings_customise_sources(cls, *_sources: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` gathered: else this process's environment would come in beside the one that was given."""
         return (sources["init_settings"],)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"postgres(ql)?(\+\w+)?://", value.get_secret_value()):
+            raise ValueError("must begin with postgresql://")
+        return value
 
     @property
     def layout(self) -> Layout:
@@ -223,7 +283,8 @@ class Loaded:
             if probe in self.origins:
                 return self.origins[probe]
             probe = probe.rpartition(".")[0]
-        return "default"
+        # A table: where something in it came from.
+        return next((origin for name, origin in self.origins.items() if name.startswith(f"{path}.")), "default")
 
 
 def find_file(environ: Mapping[str, str]) -> Path | None:
@@ -239,8 +300,11 @@ def find_file(environ: Mapping[str, str]) -> Path | None:
         platformdirs.user_config_path("ironclad") / "ironclad.toml",
         Path("/etc/ironclad/ironclad.toml"),
     ):
-        if path.is_file():
-            return path
+        try:
+            if path.is_file():
+                return path
+        except PermissionError as exc:  # settings may be there that matter: not to be passed over in silence
+            raise ConfigError(f"{path} cannot be looked at: {exc.strerror}; name another in IRONCLAD_CONFIG.") from exc
     return None
 
 
@@ -275,36 +339,47 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
         if k.startswith(PREFIX) and k not in _LOADER_VARIABLES and not k.startswith(_TEST_PREFIX)
     }
     tops = {name.upper(): name for name in Settings.model_fields}
-    known: dict[str, str] = {}
-    for name, value in ours.items():
-        top = name.removeprefix(PREFIX).split("__")[0]
-        if top in tops:
-            known[name] = value
-        else:
+    data: dict[str, Any] = {}
+    for name, value in sorted(ours.items()):
+        if name.removeprefix(PREFIX).split("__")[0] not in tops:
             problems.append(f"{name}: no such setting (environment variable {name})")
+            continue
+        try:  # one at a time, so that each problem is reported with its variable
+            _merge(data, _variable(name, value))
+        except SettingsError:
+            problems.append(f"{name}: not valid JSON (environment variable {name})")
+    return data
 
+
+def _variable(name: str, value: str) -> dict[str, Any]:
     class Source(EnvSettingsSource):
         def _load_env_vars(self) -> Mapping[str, str | None]:
-            return {k.lower(): v for k, v in known.items()}
+            return {name.lower(): value}
 
-    try:
-        return dict(Source(Settings)())
-    except SettingsError as exc:
-        problems.append(f"environment: {exc}")
-        return {}
+    return dict(Source(Settings)())
 
 
-def _from_secrets(folder: Path) -> dict[str, Any]:
+def _from_secrets(folder: Path, problems: list[str]) -> dict[str, Any]:
     """One file per secret, named like the environment variable without prefix (`database_url`, `a__b`)."""
     data: dict[str, Any] = {}
-    for file in sorted(folder.iterdir()):
+    try:
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+    except OSError as exc:
+        problems.append(f"secrets folder {folder}: {exc.strerror}")
+        return data
+    for file in files:
         parts = file.name.lower().removeprefix(PREFIX.lower()).split("__")
-        if not file.is_file() or parts[0] not in Settings.model_fields:
+        if parts[0] not in Settings.model_fields:
             continue
-        node = data
-        for part in parts[:-1]:
-            node = node.setdefault(part, {})
-        node[parts[-1]] = file.read_text(encoding="utf-8").strip()
+        try:
+            value: Any = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+            problems.append(f"{'.'.join(parts)}: {reason} (secrets folder {folder})")
+            continue
+        for part in reversed(parts):
+            value = {part: value}
+        _merge(data, value)
     return data
 
 
@@ -320,7 +395,7 @@ def _sources(
     yield _from_environment(environ, problems), "environment variable {}"
     secrets = environ.get("IRONCLAD_SECRETS_DIR")
     if secrets and Path(secrets).is_dir():
-        yield _from_secrets(Path(secrets)), f"secrets folder {secrets}"
+        yield _from_secrets(Path(secrets), problems), f"secrets folder {secrets}"
     elif secrets:
         problems.append(f"IRONCLAD_SECRETS_DIR names {secrets}, which is not a folder")
     yield overrides, "command line"
@@ -350,7 +425,8 @@ def load_with_origins(overrides: Mapping[str, Any] | None = None, environ: Mappi
         lookup = Loaded(Settings.model_construct(), origins, file)
         for error in exc.errors(include_url=False, include_input=False):
             path = ".".join(str(part) for part in error["loc"])
-            problems.append(f"{path}: {error['msg']} ({lookup.origin(path)})")
+            message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+            problems.append(f"{path}: {message} ({lookup.origin(path)})")
     if problems or settings is None:
         raise ConfigError("".join(f"\n  - {problem}" for problem in problems), problems=len(problems))
     return Loaded(settings, origins, file)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
@@ -15,16 +16,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|authorization", re.IGNORECASE)
-_URL_PASSWORD = re.compile(r"(\w+://[^/\s:@]+):[^@\s/]+@")
+_URL_PASSWORD = re.compile(r"(\w+://[^/\s:@]*):[^@\s/]+@")
+_WORD_PASSWORD = re.compile(r"(\bpass(?:word|wd)?\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)  # libpq's key=value form
 _NOT_SECRET = {"lease_token"}
+
+
+def masked(value: Any) -> Any:
+    """A value with passwords in its texts, and whatever stands under a secret's name, replaced by `***`."""
+    if isinstance(value, str):
+        if "://" in value:
+            value = _URL_PASSWORD.sub(r"\1:***@", value)
+        return _WORD_PASSWORD.sub(r"\1***", value) if "=" in value else value
+    if isinstance(value, Mapping):
+        return {key: "***" if _secret(str(key)) else masked(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(item) for item in value]
+    return value
+
+
+def _secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None and key not in _NOT_SECRET
 
 
 def _mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if _SECRET_KEY.search(key) and key not in _NOT_SECRET:
-            event[key] = "***"
-        elif isinstance(value, str) and "://" in value:
-            event[key] = _URL_PASSWORD.sub(r"\1:***@", value)
+        event[key] = "***" if _secret(key) else masked(value)
     return event
 
 
@@ -68,21 +84,30 @@ def configure(*, service: str, level: str = "INFO", human: bool | None = None, s
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.StackInfoRenderer(),
-        _mask,
     ]
     renderer: list[structlog.typing.Processor]
     if human:
-        renderer = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        renderer = [_mask, structlog.dev.ConsoleRenderer(colors=out.isatty())]
     else:
-        renderer = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without the frames' variables: they hold what nobody meant to log, connection strings first of all.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        renderer = [structlog.processors.ExceptionRenderer(tracebacks), _mask, structlog.processors.JSONRenderer()]
+    lines = cast("TextIO", _Unfailing(out))
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(out))),
+        logger_factory=structlog.WriteLoggerFactory(file=lines),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
-    logging.basicConfig(level=logging.WARNING, stream=out, force=True)
+    handler = logging.StreamHandler(lines)  # libraries' own lines, in the same form
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def get(**bound: Any) -> structlog.stdlib.BoundLogger:
@@ -92,7 +117,7 @@ def get(**bound: Any) -> structlog.stdlib.BoundLogger:
 
 
 class JobLog:
-    """One job's log file: every line of this context, also written to `path` (JSON lines, appended, best effort).
+    """One job's log file: JSON lines, appended to `path`, best effort.
 
     A log that cannot be written never stops the work: the first failure is logged, the rest is dropped.
     """
