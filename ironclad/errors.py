@@ -313,6 +313,22 @@ class NotFound(IroncladError):
     hint = "List what is there, for example with `ironclad jobs list`."
 
 
+class LibraryConflict(IroncladError):
+    """Media servers would merge, split or mistake albums, so nothing was published."""
+
+    code = "E_LIBRARY_CONFLICT"
+    kind = ErrorKind.CONFIG
+    hint = "Correct what the detail names (docs/lint.md), or set library.lint to warn; then `ironclad jobs retry JOB`."
+
+
+class FileChanged(IroncladError):
+    """A published file was changed by somebody else."""
+
+    code = "E_FILE_CHANGED"
+    kind = ErrorKind.CONFIG
+    hint = "Ironclad leaves it alone. `ironclad verify` says which; replay the job to publish it anew."
+
+
 class NoInstallation(NotFound):
     """There is no installation here yet."""
 

@@ -204,6 +204,16 @@ class StageRun(SQLModel, table=True):
     ended_at: datetime | None = _time()
     data: dict[str, Any] = _json()
 
+    __table_args__ = (
+        # Jobs whose tags or cover wait for a service that did not answer (`ironclad retag --pending`).
+        sa.Index(
+            "stage_run_pending", "job_uuid",
+            postgresql_where=sa.text(
+                "stage = 'metadata' AND (data->'lookup'->>'status' = 'unavailable' OR data->>'cover' = 'unavailable')"
+            ),
+        ),
+    )  # fmt: skip
+
 
 class Artifact(SQLModel, table=True):
     """A file in the library: recorded as intent before it is published."""
@@ -214,7 +224,7 @@ class Artifact(SQLModel, table=True):
     job_uuid: UUID = Field(foreign_key="job.job_uuid", ondelete="CASCADE", index=True)
     attempt: int
     kind: str
-    """The stem (instrumental, vocals …), `receipt` or `cover`."""
+    """The stem (instrumental, vocals …), or with the stem that it belongs to, `receipt:…` or `cover:…`."""
     path: str
     size: int = Field(sa_type=sa.BigInteger)
     blake3: str
@@ -228,6 +238,15 @@ class Artifact(SQLModel, table=True):
         # Two jobs never own the same name; letter case does not make a name (SMB, macOS).
         sa.Index(
             "artifact_path", sa.text("lower(path)"), unique=True, postgresql_where=sa.text("state <> 'superseded'")
+        ),
+        # What the linter compares a new file with: the files of its album, and those in its folder.
+        sa.Index(
+            "artifact_album", sa.text("((receipt -> 'servers') ->> 'album_key')"),
+            postgresql_where=sa.text("state = 'published'"),
+        ),
+        sa.Index(
+            "artifact_folder", sa.text("regexp_replace(path, '/[^/]*$', '')"),
+            postgresql_where=sa.text("state = 'published'"),
         ),
         sa.CheckConstraint("state IN ('intent', 'published', 'superseded')", name="artifact_state"),
     )  # fmt: skip
@@ -295,3 +314,25 @@ class Worker(SQLModel, table=True):
     started_at: datetime | None = _time(nullable=False, default=True)
     seen_at: datetime | None = _time(nullable=False, default=True)
     data: dict[str, Any] = _json()
+
+
+class ServiceGate(SQLModel, table=True):
+    """When the next request to a public service may go out, for the whole installation."""
+
+    __tablename__ = "service_gate"
+
+    name: str = Field(primary_key=True)
+    next_at: datetime = Field(sa_type=UTC, nullable=False)
+
+
+class ServiceAnswer(SQLModel, table=True):
+    """An answer of a public service, by the SHA-256 of its key; without content the service knew nothing."""
+
+    __tablename__ = "service_answer"
+
+    digest: bytes = Field(primary_key=True)
+    key: str
+    content: bytes | None = None
+    expires_at: datetime = Field(sa_type=UTC, nullable=False)
+
+    __table_args__ = (sa.Index("service_answer_expiry", "expires_at"),)

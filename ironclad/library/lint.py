@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ironclad.library.names import MAX_COMPONENT, component, folded
 from ironclad.library.servers import (
@@ -50,6 +50,18 @@ class Finding:
     """navidrome, jellyfin, plex or all."""
     message: str
     paths: tuple[PurePosixPath, ...]
+
+    @property
+    def is_error(self) -> bool:
+        """Whether a server merges, splits or mistakes something."""
+        return self.severity is Severity.ERROR
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {
+            "rule": self.rule, "severity": self.severity.value, "server": self.server, "message": self.message,
+            "paths": [str(path) for path in self.paths],
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ironclad.config import Settings
+    from ironclad.db.session import Database
     from ironclad.db.tables import Job
     from ironclad.errors import IroncladError
     from ironclad.jobs.states import JobState
@@ -46,6 +47,8 @@ class StageContext:
     library: Publisher
     """Publishes files and records them; for organize."""
     log: JobLog
+    database: Database
+    """For what all workers share (a rate, a cache) and to look things up; facts about the job go into the result."""
 
     def fraction(self, value: float) -> None:
         """Report progress without a message."""

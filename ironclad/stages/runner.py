@@ -23,6 +23,7 @@ from ironclad.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from uuid import UUID
 
     from sqlmodel import Session
@@ -177,7 +178,8 @@ class Attempt:
         work = self.settings.layout.work_of(self.job.job_uuid)
         durable.make_dirs(work)
         temporary = work / f"{stage.name}.{self.job.attempt}.tmp"
-        durable.remove_tree(temporary, reason="left by an interrupted run of this attempt")
+        for left in (*work.glob(f"{stage.name}.*.tmp"), *filter(_unfinished, work.iterdir())):
+            durable.remove_tree(left, reason="left by an interrupted run of this stage")
         durable.make_dirs(temporary)
         self._say("stage_started", stage=stage.name)
 
@@ -187,11 +189,14 @@ class Attempt:
         context = StageContext(
             job=self.job, settings=self.settings, layout=self.settings.layout, source=self.source, folder=temporary,
             outputs=self.outputs, progress=progress, check=keeper.check, log=self.log,
-            library=publisher(self.write, self.fence),
+            library=publisher(self.write, self.fence), database=self.database,
         )  # fmt: skip
         with structlog.contextvars.bound_contextvars(stage=stage.name):
             outcome = stage.run(context)
         keeper.check()
+        if outcome.settle is not None:  # no marker: after a crash, a reused one would not end the job here
+            durable.remove_tree(temporary, reason="the job ends here")
+            return outcome, StageOutput(temporary, dict(outcome.data), "")
         data = {**outcome.data, "facts": dict(outcome.facts)}
         marker = markers.write(temporary, self.job, stage.name, step.inputs, data)
         final = work / stage.name
@@ -264,6 +269,10 @@ class Attempt:
         self.log.write(event=event, attempt=self.job.attempt, **identity, **data)
         if event != "traceback":
             log.get().info(event, **data)
+
+
+def _unfinished(path: Path) -> bool:
+    return durable.is_temporary(path.name)
 
 
 def _done_before(index: int) -> float:

@@ -14,29 +14,35 @@ if TYPE_CHECKING:
 
     from ironclad.audio.loudness import Loudness
     from ironclad.config import Settings
+    from ironclad.db.tables import Job
     from ironclad.stages.context import StageContext
+
+
+def derivation_of(job: Job, settings: Settings, separated: Mapping[str, Any], kind: str) -> Derivation:
+    """How a job's file of a kind was made; `separated` is what the stage separate left."""
+    digest = separated["model_digest"]
+    return Derivation(
+        stem=kind, job_uuid=str(job.job_uuid), trace_id=job.trace_id, engine=separated["engine"],
+        engine_version=separated["version"], model_sha256=(digest,) if digest else (),
+        policy=AlbumPolicy(settings.output.album_policy),
+    )  # fmt: skip
 
 
 def derivation(context: StageContext, kind: str) -> Derivation:
     """How the file of a kind was made."""
-    separated = context.outputs["separate"].data
-    digest = separated["model_digest"]
-    return Derivation(
-        stem=kind, job_uuid=str(context.job.job_uuid), trace_id=context.job.trace_id, engine=separated["engine"],
-        engine_version=separated["version"], model_sha256=(digest,) if digest else (),
-        policy=AlbumPolicy(context.settings.output.album_policy),
-    )  # fmt: skip
+    return derivation_of(context.job, context.settings, context.outputs["separate"].data, kind)
 
 
 def apply(context: StageContext, file: Path, kind: str, loudness: Loudness) -> list[dict[str, Any]]:
-    """Write tags and pictures into a finished file; returns what its format could not hold."""
+    """Write tags and pictures into a finished file; returns what its format could not hold, and what was converted."""
     reading = finished(context)
     tags = derive(reading.tags, derivation(context, kind))
     tags = with_replay_gain(tags, integrated_lufs=loudness.integrated_lufs, peak=loudness.true_peak)
     losses = write_tags(file, tags, reading.pictures)
-    return [loss.to_dict() for loss in losses]
+    changes: list[dict[str, Any]] = context.outputs["metadata"].data["picture_changes"]
+    return [*changes, *(loss.to_dict() for loss in losses)]
 
 
 def parameters(settings: Settings) -> Mapping[str, Any]:
     """What the tags depend on beside the stages before."""
-    return {"album_policy": settings.output.album_policy}
+    return {"album_policy": settings.output.album_policy, "receipt": 2}

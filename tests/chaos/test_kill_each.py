@@ -149,6 +149,7 @@ def test_every_process_may_be_killed(tmp_path: Path, make_song: Callable[..., Pa
         assert set(recorded) == files  # published <=> recorded, and no temporary file is left
         assert {str(path): digest for path, digest in witness.seen.items()} == recorded  # whole when first seen
         kinds = Counter(row.kind for row in up.rows("SELECT kind FROM artifact WHERE state = 'published'"))
+        kinds.pop("cover:instrumental", None)  # one an album, of whichever song came first
         assert kinds == {"instrumental": SONGS, "receipt:instrumental": SONGS}
         originals = [path.read_bytes() for path in up.layout.archive.rglob("original.*")]
         assert sorted(originals) == sorted(song.read_bytes() for song in songs)

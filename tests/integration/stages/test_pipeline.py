@@ -66,7 +66,8 @@ def test_a_song_becomes_a_tagged_instrumental_with_a_receipt(
     outcome = run(job)
     assert outcome.error is None
     assert outcome.state == "succeeded"
-    audio, receipt = sorted(library(settings), key=len)
+    cover, audio, receipt = sorted(library(settings), key=len)
+    assert cover == "Ana/Colours/cover.png"
     assert audio.endswith("(Instrumental).flac")
     assert receipt == audio + ".receipt.json"
     limits = AudioLimits()
