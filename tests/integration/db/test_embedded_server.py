@@ -191,7 +191,9 @@ def test_a_process_number_that_is_another_servers_fools_nobody(server: EmbeddedS
     assert server.pid() is not None
 
 
-@pytest.mark.parametrize("content", ["", "not a number\n", f"{os.getpid()}\n", "999999999\n"])
+@pytest.mark.parametrize(
+    "content", ["", "not a number\n", f"{os.getpid()}\n", "999999999\n"], ids=["none", "text", "not postgres", "nobody"]
+)
 def test_a_stale_number_is_no_server(tmp_path: Path, content: str) -> None:
     (tmp_path / "postmaster.pid").write_text(content)
     assert EmbeddedServer(tmp_path).pid() is None
