@@ -266,9 +266,10 @@ class IroncladApp(App[None]):
             return
         here: list[tuple[str, str]] = []
         everywhere: list[tuple[str, str]] = []
+        own = {binding.action for binding in Binding.make_bindings(type(self.screen).BINDINGS)}
         for node, binding, enabled, _ in self.screen.active_bindings.values():
-            if enabled and binding.description and not isinstance(node, Grid | Lines):
-                target = everywhere if node is self else here
+            if enabled and binding.description and not binding.system and not isinstance(node, Grid | Lines):
+                target = here if node is self.screen and binding.action in own else everywhere
                 target.append((self.get_key_display(binding), binding.description))
         tables = [
             (self.get_key_display(binding), binding.description)
@@ -276,7 +277,7 @@ class IroncladApp(App[None]):
             if binding.description
         ]
         groups = [("This screen", here), ("Tables", tables), ("Everywhere", everywhere)]
-        self.push_screen(Help([(title, list(dict.fromkeys(keys))) for title, keys in groups if keys]))
+        self.push_screen(Help([(title, _together(keys)) for title, keys in groups if keys]))
 
     def action_undo(self) -> None:
         """Take the last action back."""
@@ -330,3 +331,13 @@ class IroncladApp(App[None]):
                 then(name)
 
         self.push_screen(Choose(title, options), chosen)
+
+
+def _together(keys: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Keys that do the same in one line."""
+    found: dict[str, list[str]] = {}
+    for key, text in keys:
+        names = found.setdefault(text, [])
+        if key not in names:
+            names.append(key)
+    return [(" ".join(names), text) for text, names in found.items()]

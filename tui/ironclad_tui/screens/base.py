@@ -99,7 +99,7 @@ class CockpitScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Head, banner, body, keys."""
         yield Lines(id="head")
-        yield Lines(id="banner")
+        yield Lines(wrap=True, id="banner")
         with Vertical(id="body"):
             yield from self.body()
         yield Lines(id="tiny")

@@ -35,7 +35,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The question, what will happen, the keys."""
         with Vertical(classes="dialog"):
-            yield Lines(id="question")
+            yield Lines(wrap=True, id="question")
 
     def on_mount(self) -> None:
         """Fill it."""

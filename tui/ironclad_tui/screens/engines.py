@@ -39,7 +39,7 @@ class EnginesScreen(CockpitScreen):
     def body(self) -> ComposeResult:
         """Engines above, one in detail below."""
         yield Grid(_COLUMNS, id="upper", empty="No engine is installed.")
-        yield Lines(id="lower")
+        yield Lines(wrap=True, id="lower")
 
     def reload(self) -> None:
         """They change with installations only: asked once."""
@@ -64,7 +64,8 @@ def _row(engine: EngineView) -> Row:
         (
             state(engine.status), Span(engine.name, "strong"), "yes" if engine.default else "",
             engine.error or ", ".join(data.get("stems", [])), " ".join(data.get("devices", [])),
-            "private" if data.get("private_environment") else "shared", str(len(data.get("models", []))),
+            "" if engine.error else "private" if data.get("private_environment") else "shared",
+            str(len(data.get("models", []))),
         ),
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ class FailuresScreen(CockpitScreen):
     def body(self) -> ComposeResult:
         """Groups above, the cause below."""
         yield Grid(_COLUMNS, id="upper", empty="Nothing has failed.")
-        yield Lines(id="lower")
+        yield Lines(wrap=True, id="lower")
 
     def reload(self) -> None:
         """Ask."""

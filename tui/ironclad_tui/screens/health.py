@@ -38,7 +38,7 @@ class HealthScreen(CockpitScreen):
     def body(self) -> ComposeResult:
         """Parts above, the remedy below."""
         yield Grid(_COLUMNS, id="upper", empty="No service runs on this machine: `ironclad up` starts them.")
-        yield Lines(id="lower")
+        yield Lines(wrap=True, id="lower")
 
     def reload(self) -> None:
         """Ask the services."""

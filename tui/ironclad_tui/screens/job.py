@@ -57,7 +57,7 @@ class JobScreen(CockpitScreen):
     def body(self) -> ComposeResult:
         """The names of the views, and one of them."""
         yield Lines(id="status")
-        yield Lines(id="view", classes="-main")
+        yield Lines(wrap=True, id="view", classes="-main")
 
     def on_mount(self) -> None:
         """The names are no stop of the tab key."""

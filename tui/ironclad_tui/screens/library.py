@@ -32,7 +32,7 @@ class LibraryScreen(CockpitScreen):
     def body(self) -> ComposeResult:
         """Files above, problems below."""
         yield Grid(_COLUMNS, id="upper", empty="Nothing has been published yet.")
-        yield Lines(id="lower")
+        yield Lines(wrap=True, id="lower")
 
     def reload(self) -> None:
         """Ask."""
@@ -49,7 +49,7 @@ class LibraryScreen(CockpitScreen):
                 for file in view.files
             ]
         )
-        lines: list[Line] = [(Span(f" {number(len(view.problems))} problems in the last {len(view.files)} files"),)]
+        lines: list[Line] = [(Span(f" Problems in the last {len(view.files)} files: {number(len(view.problems))}"),)]
         for severity, rule, server, message in view.problems:
             mark = state(severity)
             lines.append((Span(f" {mark.text:<10}", mark.tone), Span(f" {rule} ({server}): "), Span(message)))

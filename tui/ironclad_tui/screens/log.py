@@ -37,7 +37,7 @@ class LogScreen(CockpitScreen):
 
     def body(self) -> ComposeResult:
         """Lines, and what is shown of them."""
-        yield Lines(id="log", follow=True, classes="-main")
+        yield Lines(wrap=True, id="log", follow=True, classes="-main")
         yield Lines(id="status")
 
     def on_mount(self) -> None:

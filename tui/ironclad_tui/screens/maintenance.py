@@ -35,7 +35,7 @@ class MaintenanceScreen(CockpitScreen):
         """The disk, folders, leftovers."""
         yield Lines(id="facts")
         yield Grid(_COLUMNS, id="upper", empty="… counting")
-        yield Lines(id="lower")
+        yield Lines(wrap=True, id="lower")
 
     def on_screen_resume(self) -> None:
         """Counting files is work: done when the screen is opened, not at every event."""

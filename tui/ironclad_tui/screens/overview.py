@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _BAR: int = 10
 _RUNNING = (
     Column("name", "Running"),
-    Column("stage", "Stage", 10),
+    Column("stage", "Stage", 14),
     Column("done", "Done", 5, right=True),
     Column("bar", "", _BAR, rank=2),
     Column("left", "Left", 12, right=True),
@@ -151,7 +151,7 @@ def _rates(glance: Glance, width: int) -> list[Line]:
 
 def _running(job: RunningJob) -> Row:
     left = "-" if job.eta_seconds is None else duration(job.eta_seconds)
-    stage = Span(job.stage, "run") if not job.cancelling else state("cancelling")
+    stage = Span(f"{job.stage} {job.stage_progress:.0%}", "run") if not job.cancelling else state("cancelling")
     return Row(
         job.job_uuid,
         (

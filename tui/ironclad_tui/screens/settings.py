@@ -34,7 +34,7 @@ class SettingsScreen(CockpitScreen):
     def body(self) -> ComposeResult:
         """All above, one below."""
         yield Grid(_COLUMNS, id="upper")
-        yield Lines(id="lower")
+        yield Lines(wrap=True, id="lower")
 
     def reload(self) -> None:
         """They do not change while the cockpit runs."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CELL_LIMIT: Final = 400  # characters; no terminal is wider
 _NEAR: Final = 30  # rows from an end at which more are asked for
-_LEAST_FLEXIBLE: Final = 12
+_LEAST_FLEXIBLE: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ class Grid(Toned, can_focus=True):
         self._top = 0
         self._shift = 0
         self._jumping = False
+        self._filled = False
         self.marked: set[Hashable] = set()
 
     # --- content ---
@@ -153,8 +154,9 @@ class Grid(Toned, can_focus=True):
         shown = tuple(
             Row(row.key, tuple(_safe(cell) for cell in row.cells)) for row in rows
         )  # fmt: skip
-        if shown == self._rows and cursor is None:
+        if shown == self._rows and cursor is None and self._filled:
             return
+        self._filled = True
         wanted = self.cursor_key if cursor is None else cursor
         above = self._cursor - self._top
         index = next((i for i, row in enumerate(shown) if row.key == wanted), None)
@@ -230,7 +232,7 @@ class Grid(Toned, can_focus=True):
         index = self._top + y - 1
         if index >= len(self._rows):
             if y == 1 and not self._rows:
-                return self.strip([Span(f"  {self._empty}", "dim")], width)
+                return self.strip([Span(f"  {self._empty if self._filled else '… reading'}", "dim")], width)
             return Strip.blank(width, self.base_style)
         row = self._rows[index]
         spans = [Span(self._margin(index, y), "mark")]
