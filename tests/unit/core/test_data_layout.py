@@ -13,12 +13,15 @@ JOB = UUID("01990000-0000-7000-8000-000000000001")
 def test_every_place_has_its_name() -> None:
     layout = Layout(Path("/d"))
     places = {name: getattr(layout, name) for name, kind in vars(Layout).items() if isinstance(kind, property)}
-    assert {name: str(path) for name, path in places.items()} == {
+    known = {
         "input": "/d/input", "output": "/d/output", "archive": "/d/archive", "work": "/d/work", "error": "/d/error",
         "logs": "/d/logs", "cover_art_cache": "/d/cover-art-cache", "orphaned": "/d/orphaned", "backups": "/d/backups",
         "models": "/d/models", "postgres": "/d/postgres", "prefect": "/d/prefect", "run": "/d/run",
         "skipped": "/d/logs/skipped.json",
     }  # fmt: skip
+    assert {name: str(places[name]) for name in known} == known
+    assert len(set(places.values())) == len(places)
+    assert all(path.is_relative_to(layout.root) and path != layout.root for path in places.values())
 
 
 def test_a_jobs_places_carry_its_id() -> None:
