@@ -164,7 +164,7 @@ def shared_url(server_url: str, template: str) -> Iterator[str]:
 @pytest.fixture(scope="package")
 def janitor(shared_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection that empties the shared database."""
-    with psycopg.connect(Database(shared_url).dsn, autocommit=True) as connection:
+    with psycopg.connect(Database(shared_url).dsn, autocommit=True, application_name="janitor") as connection:
         connection.execute("SET lock_timeout = '10s'")
         yield connection
 
