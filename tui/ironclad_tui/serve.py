@@ -95,9 +95,9 @@ class TokenServer(Server):
                 raise web.HTTPForbidden(text="Open it as localhost.\n")
             return await handler(request)
         if self._known(request.query.get("token")):
-            answer: web.StreamResponse = web.HTTPFound("/")
+            answer = web.HTTPFound("/")
             answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
-            return answer
+            raise answer
         if self._known(request.cookies.get(_COOKIE)):
             return await handler(request)
         raise web.HTTPUnauthorized(text="Open the address with ?token=…\n")

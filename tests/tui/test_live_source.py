@@ -1,0 +1,365 @@
+"""The cockpit on a real database: what it shows is there, what it does is done, and it survives what happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from cockpit import Cockpit, cockpit
+
+from ironclad.config import load_with_origins
+from ironclad.db.session import Database
+from ironclad.errors import BadRequest, EngineFailed, IllegalTransition, NotAudio, NotFound, Paused
+from ironclad.jobs import control, history, lease, submit, transition
+from ironclad.jobs.states import JobState
+from ironclad_tui.live import LiveSource
+from ironclad_tui.screens.jobs import JobsScreen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from uuid import UUID
+
+    from ironclad.config import Settings
+
+HOSTILE = "\x1b[31m[bold]Bobby\u202e"
+
+
+class Bench:
+    """Jobs by the real calls, and sources that look at them."""
+
+    def __init__(self, database: Database, settings: Settings, environment: dict[str, str], folder: Path) -> None:
+        self.database, self.settings, self.environment, self.folder = database, settings, environment, folder
+        self.number = 0
+
+    def source(self, database: Database | None = None, **more: Any) -> LiveSource:
+        return LiveSource(load_with_origins({}, self.environment), database or self.database, "tui:test", **more)
+
+    def job(self, state: str = "queued", **fields: Any) -> UUID:
+        self.number += 1
+        file = self.folder / f"song-{self.number}.flac"
+        file.write_bytes(os.urandom(9))
+        new = submit.NewJob(user_id="ana", source=file, stat=file.stat(), relative_path=file.name, **fields)
+        with self.database.session() as session:
+            job = submit.receive(session, new, self.settings).job_uuid
+            submit.claimed(session, job, file.name)
+        if state == "queued":
+            return job
+        fence = self.claim(job)
+        if state == "running":
+            return job
+        error = {"failed": NotAudio("it is text/html"), "waiting_retry": EngineFailed("no")}.get(state)
+        with self.database.session() as session:
+            if state == "waiting_retry" and error is not None:
+                lease.fail(session, fence, error, actor="worker:w1", settings=self.settings.jobs)
+            else:
+                lease.finish(session, fence, JobState(state), actor="worker:w1", error=error)
+        return job
+
+    def claim(self, job: UUID) -> lease.Fence:
+        with self.database.session() as session:
+            attempt = transition.load(session, job).attempt + 1
+            claim = lease.claim(session, job, attempt, worker="w1", lease_seconds=60)
+            assert claim is not None
+            history.stage_started(session, claim.fence, "validate")
+        return claim.fence
+
+    def sql(self, statement: str, **values: Any) -> None:
+        with self.database.session() as session:
+            session.execute(sa.text(statement), values)
+
+    def state(self, job: UUID) -> str:
+        with self.database.session() as session:
+            return transition.load(session, job).state
+
+
+@pytest.fixture
+def bench(database: Database, settings: Settings, environment: dict[str, str], tmp_path: Path) -> Bench:
+    return Bench(database, settings, environment, tmp_path)
+
+
+async def until(driver: Cockpit, holds: Callable[[], object], seconds: float = 10.0) -> None:
+    """Let the cockpit live until something is so."""
+    for _ in range(int(seconds / 0.02)):
+        await driver.pilot.pause(0.02)
+        if holds():
+            return
+    raise AssertionError(f"never happened; the screen:\n{driver.frame()}")
+
+
+def test_a_failed_job_is_found_understood_and_retried(bench: Bench) -> None:
+    bench.job("succeeded")
+    failed = bench.job("failed")
+    bench.job("running")
+    bench.job("waiting_retry")
+
+    async def visit(driver: Cockpit) -> None:
+        assert "1 failed" in driver.frame()
+        await driver.press("2", "slash")
+        await driver.type("state:failed")
+        await driver.press("enter")
+        assert "song-2" in driver.frame()
+        assert "1 jobs" in driver.frame()
+        await driver.press("enter")
+        assert "E_NOT_AUDIO" in driver.frame()
+        assert "it is text/html" in driver.frame()
+        assert "What to do  Check that it is a music file" in driver.frame()
+        await driver.press("r")
+        assert bench.state(failed) == "queued"
+        await until(driver, lambda: "… queued" in driver.frame())
+
+    cockpit(bench.source(), visit)
+
+
+def test_what_happens_shows_without_a_key(bench: Bench) -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2")
+        assert "No jobs yet" in driver.frame()
+        job = bench.job("running")
+        await until(driver, lambda: "▶ running" in driver.frame())
+        with bench.database.session() as session:
+            control.cancel(session, job, actor="test")
+        await until(driver, lambda: "⊘ cancelling" in driver.frame())
+        await driver.press("1")
+        await until(driver, lambda: "song-1" in driver.frame())
+
+    cockpit(bench.source(), visit)
+
+
+def test_pausing_and_holding_reach_the_database(bench: Bench) -> None:
+    job = bench.job("queued")
+    with bench.database.session() as session:
+        control.declare_pools(session, {"cpu": 2})
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("4", "p")
+        with bench.database.session() as session:
+            assert control.pause_reason(session, "cpu") == "pool cpu is paused"
+        await driver.press("u", "P")
+        with bench.database.session() as session:
+            assert control.pause_reason(session, "cpu") == "the pipeline is paused"
+        await driver.press("P", "2", "o")
+        with bench.database.session() as session:
+            assert transition.load(session, job).held
+            assert control.pause_reason(session, "cpu") is None
+        await driver.press("u", "c", "y")
+        assert bench.state(job) == "cancelled"
+
+    cockpit(bench.source(), visit)
+
+
+def test_a_job_deleted_while_open(bench: Bench) -> None:
+    job = bench.job("failed")
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2", "enter")
+        bench.sql("DELETE FROM job WHERE job_uuid = :job", job=job)
+        await driver.press("ctrl+r")
+        assert "has been deleted meanwhile" in driver.frame()
+        await driver.press("r")
+        assert any("E_NOT_FOUND" in toast for toast in driver.toasts())
+        await driver.press("escape")
+        await until(driver, lambda: "No jobs yet" in driver.frame())
+
+    cockpit(bench.source(), visit)
+
+
+def test_a_database_that_is_away_comes_back(bench: Bench) -> None:
+    bench.job("queued")
+    away = Database("postgresql://nobody@/nothing?host=/nonexistent")
+
+    async def visit(driver: Cockpit) -> None:
+        assert "✗ Not connected" in driver.frame()
+        source._database = bench.database  # the server is back
+        await until(driver, lambda: "Not connected" not in driver.frame())
+        assert driver.app.glance is not None
+        assert driver.app.glance.waiting == 1
+
+    source = bench.source(away)
+    cockpit(source, visit)
+    away.close()
+
+
+def test_killed_connections_are_made_again(bench: Bench) -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2")
+        bench.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid()"
+        )
+        bench.job("queued")
+        await until(driver, lambda: "song-1" in driver.frame() and not driver.app.trouble)
+
+    cockpit(bench.source(), visit)
+
+
+def test_a_schema_of_another_version_is_named(bench: Bench) -> None:
+    bench.sql("UPDATE alembic_version SET version_num = '0000'")
+
+    async def visit(driver: Cockpit) -> None:
+        assert "Cannot read this database" in driver.frame()
+        assert "ironclad db upgrade" in driver.frame()
+
+    cockpit(bench.source(), visit)
+
+
+def test_hostile_tags_from_the_database(bench: Bench) -> None:
+    job = bench.job("failed")
+    bench.sql("UPDATE job SET title = :title, album = :title WHERE job_uuid = :job", title=HOSTILE * 900, job=job)
+
+    async def visit(driver: Cockpit) -> None:
+        seen = driver.frame()
+        await driver.press("2")
+        seen += driver.frame()
+        await driver.press("enter")
+        seen += driver.frame()
+        assert "\\x1b[31m[bold]Bobby\\u202e" in seen
+        assert not [c for c in seen if (ord(c) < 32 and c != "\n") or c == "\u202e"]
+
+    cockpit(bench.source(), visit)
+
+
+def test_every_screen_reads_a_real_installation(bench: Bench) -> None:
+    job = bench.job("succeeded")
+    layout = bench.settings.layout
+    bench.sql(
+        "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state, published_at) VALUES "
+        "(gen_random_uuid(), :job, 1, 'instrumental', 'Ana/Blue/01.flac', 7, 'b', 'published', ironclad_now())",
+        job=job,
+    )
+    (layout.archive / str(job)).mkdir()
+    (layout.archive / "not-a-job").mkdir()
+    (layout.work / "019ca000-0000-7000-8000-000000000003").mkdir()
+    (layout.logs / "dispatch.jsonl").write_text('{"event": "hello", "level": "info", "at": "2026-01-01T00:00:00Z"}\n')
+    layout.job_log(job).write_text('{"event": "stage_ended", "stage": "validate"}\n')
+
+    async def visit(driver: Cockpit) -> None:
+        parts = {
+            "7": "Ana/Blue/01.flac", "8": "not-a-job", "9": "IRONCLAD_DATABASE_URL", "6": "center", "0": "hello",
+            "5": "No service runs",
+        }  # fmt: skip
+        for key, part in parts.items():
+            await driver.press(key)
+            if key == "9":
+                for _ in range(3):
+                    await driver.press("j")
+                    if part in driver.frame():
+                        break
+            assert part in driver.frame(), key
+            assert driver.toasts() == []
+        await driver.press("8")
+        assert "019ca000-0000-7000-8000-000000000003" in driver.frame()
+        assert str(job) not in driver.frame()
+        await driver.press("2", "enter", "L")
+        assert "stage_ended" in driver.frame()
+
+    cockpit(bench.source(), visit)
+
+
+def test_actions_on_many_go_on_after_one_that_refuses(bench: Bench) -> None:
+    failed, running = bench.job("failed"), bench.job("running")
+    source = bench.source()
+    done = source.act("retry", [failed, running])
+    assert done.done == (failed,)
+    ((which, error),) = done.failed
+    assert which == running
+    assert isinstance(error, IllegalTransition)
+    with pytest.raises(IllegalTransition):
+        source.act("retry", [running])
+    with pytest.raises(BadRequest):
+        source.act("explode", [running])
+
+
+def test_replay_takes_the_engine_with_its_pool(bench: Bench) -> None:
+    job = bench.job("failed")
+    source = bench.source()
+    source.act("replay", [job], stage="separate", engine="center")
+    with bench.database.session() as session:
+        row = transition.load(session, job)
+        assert (row.state, row.engine, row.engine_pool, row.parameters) == ("queued", "center", "cpu", {})
+    again = bench.job("failed")
+    source.act("replay", [again], stage="stage", engine=None)
+    assert bench.state(again) == "queued"
+
+
+def test_read_only_refuses_every_action(bench: Bench) -> None:
+    job = bench.job("failed")
+    source = bench.source(read_only=True)
+    for action in ("retry", "cancel", "hold", "release", "replay"):
+        with pytest.raises(Paused, match="read-only"):
+            source.act(action, [job], stage="separate")
+    with pytest.raises(Paused):
+        source.pause(None, paused=True)
+    assert bench.state(job) == "failed"
+
+
+def test_a_group_is_read_to_its_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [bench.job("failed") for _ in range(5)]
+    monkeypatch.setattr("ironclad_tui.live._GROUP_PAGE", 2)
+    source = bench.source()
+    (group,) = source.failures()
+    assert source.members(group.key) == tuple(jobs)
+    with pytest.raises(NotFound):
+        source.job(group.example.__class__(int=7))
+
+
+def test_the_feed_ends_when_told(bench: Bench) -> None:
+    stopping = threading.Event()
+    seen = []
+    for notice in bench.source().listen(stopping):
+        seen.append(notice.channel if notice else None)
+        stopping.set()
+    assert seen[0] == "connected"
+
+
+def test_a_thousand_events_a_second_lose_nothing(bench: Bench) -> None:
+    """3,000 events in three seconds: no frame waits for long, and the last state is the one shown."""
+    jobs = [bench.job("queued") for _ in range(20)]
+
+    async def visit(driver: Cockpit) -> float:
+        await driver.press("2")
+        import asyncio  # noqa: PLC0415 - the loop is what is measured
+
+        done = threading.Event()
+
+        def storm() -> None:
+            for burst in range(60):
+                bench.sql(
+                    "INSERT INTO job_event (job_uuid, kind, attempt, actor) "
+                    "SELECT :job, 'noise', 0, 'test' FROM generate_series(1, 50)", job=jobs[burst % 20],
+                )  # fmt: skip
+                done.wait(0.05)
+            for job in jobs:
+                with bench.database.session() as session:
+                    control.cancel(session, job, actor="test")
+            done.set()
+
+        thread = threading.Thread(target=storm)
+        thread.start()
+        loop = asyncio.get_running_loop()
+        longest, before = 0.0, loop.time()
+        while not done.is_set():
+            await asyncio.sleep(0.01)
+            longest, before = max(longest, loop.time() - before), loop.time()
+        thread.join()
+        screen = driver.app.screen
+        assert isinstance(screen, JobsScreen)
+        await until(driver, lambda: all(str(row.cells[0][0]) == "⊘ cancelled" for row in screen.grid.rows))
+        assert len(screen.grid.rows) == 20
+        return longest
+
+    longest = cockpit(bench.source(), visit)
+    assert longest < 0.25, f"a frame waited {longest * 1000:.0f} ms"
+
+
+def test_settings_say_where_they_come_from(bench: Bench) -> None:
+    found = {one.path: one for one in bench.source().settings()}
+    assert found["ingest.stability_seconds"].origin == "environment variable IRONCLAD_INGEST__STABILITY_SECONDS"
+    assert found["limits.max_channels"].origin == "default"
+    assert found["limits.max_channels"].help == "Most channels."
+    assert found["pools.cpu.slots"].value == "2"
+    assert "secret" not in json.dumps([one.value for one in found.values()])
