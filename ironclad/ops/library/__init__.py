@@ -1,0 +1,1 @@
+"""What operators do with a published library: preview, lint, verify, retag, refile."""
