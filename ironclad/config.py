@@ -83,6 +83,12 @@ class EngineSettings(Section):
     """Separation."""
 
     name: str = Field("center", description="The engine used unless a job says otherwise.")
+    model: str = Field("", description="That engine's model (`ironclad models list`); empty is its default.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+        description="cpu, cuda, cuda:N or mps; auto: the GPU where a gpu pool is set and the engine can, else the CPU.",
+    )
     parameters: dict[str, float | int | str | bool] = Field(
         default_factory=dict, description="Parameters for the engine; see `ironclad engines show`."
     )
@@ -197,7 +203,7 @@ class ServiceSettings(Section):
 
     host: str = Field("127.0.0.1", description="Where services answer /health and /metrics.")
     base_port: int = Field(9640, ge=0, le=65000, description="First port of the services; 0 takes free ones.")
-    stop_seconds: Positive = Field(75.0, description="How long `ironclad up` waits for a service to stop.")
+    stop_seconds: Positive = Field(105.0, description="How long `ironclad up` waits for a service to stop.")
 
 
 class DiskSettings(Section):

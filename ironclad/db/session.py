@@ -56,15 +56,19 @@ class Database:
         url: any PostgreSQL URL.
         server: the embedded server to release on `close`, if this process holds it.
         clock_offset: added to the database's clock (`ironclad_now()`), for tests that step time.
+        idle_seconds: the server ends a transaction in which nothing was said for so long. A process that was stopped,
+            or a machine that was cut off, in the middle of one would keep its row locks, and its job, for ever.
     """
 
-    def __init__(self, url: str, server: EmbeddedServer | None = None, *, clock_offset: str = "") -> None:
+    def __init__(
+        self, url: str, server: EmbeddedServer | None = None, *, clock_offset: str = "", idle_seconds: float = 60.0
+    ) -> None:
         self.url = _sqlalchemy_url(url)
         self.server = server
-        options = f"-c ironclad.clock_offset={clock_offset.replace(' ', chr(92) + ' ')}" if clock_offset else ""
-        arguments: dict[str, object] = {"connect_timeout": 10, "application_name": "ironclad"}
-        if options:
-            arguments["options"] = options
+        options = f"-c idle_in_transaction_session_timeout={round(idle_seconds * 1000)}"
+        if clock_offset:
+            options += f" -c ironclad.clock_offset={clock_offset.replace(' ', chr(92) + ' ')}"
+        arguments: dict[str, object] = {"connect_timeout": 10, "application_name": "ironclad", "options": options}
         self.engine = sa.create_engine(
             self.url, pool_size=3, max_overflow=7, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments,
             json_serializer=jsonb.dumps,

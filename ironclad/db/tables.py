@@ -128,6 +128,8 @@ class Job(SQLModel, table=True):
         sa.Index("job_held", "job_uuid", postgresql_where=sa.text("held")),
         sa.Index("job_finished", "finished_at", "job_uuid", postgresql_include=["state"]),
         sa.Index("job_content", "content_hash"),
+        # For `ironclad why`; a hash, because paths may be longer than a B-tree's entries.
+        sa.Index("job_source_path", "source_path_raw", postgresql_using="hash"),
         sa.Index("job_created", "created_at"),
         # The same file of a root is claimed once; in move mode the name is free again after the claim.
         sa.Index(

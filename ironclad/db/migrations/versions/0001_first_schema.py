@@ -154,6 +154,7 @@ def upgrade() -> None:
         "job_unfiled", "job", ["job_uuid"], postgresql_where=sa.text("state IN ('failed', 'quarantined') AND NOT filed")
     )
     op.create_index("job_content", "job", ["content_hash"], unique=False)
+    op.create_index("job_source_path", "job", ["source_path_raw"], unique=False, postgresql_using="hash")
     op.create_index("job_created", "job", ["created_at"], unique=False)
     op.create_index(
         "job_dispatched",
