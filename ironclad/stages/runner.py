@@ -138,8 +138,7 @@ class Attempt:
             if found is None:
                 pool = pipeline.pool_of(name, self.job.engine_pool, self._pools)
                 if pool != self.job.pool and not self.job.pool.startswith("inline"):
-                    self._end(JobState.QUEUED, None, pool=pool, handoff=True)
-                    return JobState.QUEUED.value, None
+                    return self._end(JobState.QUEUED, None, pool=pool, handoff=True), None
             keeper.check()
             step = _Step(stage, inputs, found, index)
 
@@ -250,12 +249,13 @@ class Attempt:
         return job.state
 
     def _end(self, state: JobState, error: IroncladError | None, *, pool: str | None = None, **data: Any) -> str:
-        self.write(
+        """Commit the end; returns where the job went: not back to the queue if somebody asked to cancel meanwhile."""
+        job: Job = self.write(
             lambda session: lease.finish(
                 session, self.fence, state, actor=f"worker:{self.worker}", error=error, pool=pool, **data
             )
         )
-        return state.value
+        return job.state
 
     def _settle(self) -> None:
         """Put the files where a settled job's files belong; the dispatcher's sweep does it if this is interrupted."""
