@@ -1,0 +1,8 @@
+"""Demucs for Ironclad.
+
+`plugin` is what Ironclad's own process loads (no torch); `separator` and what it imports run in the engine host.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,101 @@
+"""What Ironclad loads: the declaration, without torch."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ironclad.engines.contract import EngineSpec, MemoryModel, ModelFile, ModelSpec, PrivateEnvironment
+from ironclad.engines.parameters import Parameter, ParameterKind
+from ironclad.plugins.hookspecs import hookimpl
+from ironclad_engine_demucs import __version__
+from ironclad_engine_demucs.bags import files_of
+
+IRONCLAD_API = 1
+
+_MIB: Final = 1 << 20
+_FOUR: Final = ("drums", "bass", "other", "vocals")
+_LICENCE: Final = (
+    "MIT code; the weights come with it, without a licence of their own, trained on MUSDB18-HQ (research use) and "
+    "private songs"
+)
+
+LOCK: Final = (
+    "torch==2.13.0",
+    "numpy==2.4.6",
+    "demucs==4.1.0",
+    "einops==0.8.2",
+    "julius==0.2.8",
+    "tqdm==4.70.1",
+    "PyYAML==6.0.3",
+)
+"""What the engine imports, exactly; what these need in turn is theirs to say (CUDA's packages differ by machine).
+demucs 4.1.0 imports NumPy without requiring it."""
+
+_PARAMETERS: Final = (
+    Parameter(
+        name="shifts", kind=ParameterKind.INTEGER, default=0, minimum=0, maximum=20,
+        help="Average so many separations of the song delayed by up to half a second: slightly better, N times slower.",
+    ),
+    Parameter(
+        name="overlap", kind=ParameterKind.NUMBER, default=0.25, minimum=0.0, maximum=0.95,
+        help="Share of a segment that the next one covers again.",
+    ),
+    Parameter(
+        name="segment", kind=ParameterKind.NUMBER, default=0.0, minimum=0.0, maximum=120.0, unit="s",
+        help="Length of a segment; 0 is the model's own. Transformer models take no longer one than their own.",
+    ),
+    Parameter(
+        name="seed", kind=ParameterKind.INTEGER, default=0, minimum=0, maximum=2**31 - 1,
+        help="Seed of the random delays; without shifts nothing is random.",
+    ),
+    Parameter(
+        name="batch", kind=ParameterKind.INTEGER, default=0, minimum=0, maximum=64, affects_result=False,
+        help="Segments at a time; 0: one on the CPU, as many as fit in half of the free memory on a GPU.",
+    ),
+)  # fmt: skip
+
+
+def _model(name: str, title: str, *, stems: tuple[str, ...] = (), quality: str = "", base: int = 0) -> ModelSpec:
+    files = tuple(
+        ModelFile(path=file.name, size=file.size, sha256=file.sha256, sources=(file.url,)) for file in files_of(name)
+    )
+    memory = MemoryModel(base=base * _MIB) if base else None
+    return ModelSpec(name=name, title=title, licence=_LICENCE, files=files, stems=stems, quality=quality, memory=memory)
+
+
+@hookimpl
+def ironclad_engines() -> list[EngineSpec]:
+    """The Demucs engine."""
+    return [
+        EngineSpec(
+            name="demucs",
+            title="Demucs 4.1.0 (hybrid transformer), PyTorch",
+            version=__version__,
+            api_version=1,
+            entry="ironclad_engine_demucs.separator:DemucsSeparator",
+            stems=_FOUR,
+            models=(
+                _model("htdemucs", "Hybrid Transformer Demucs", quality="the best for its time"),
+                _model(
+                    "htdemucs_ft", "the same, one fine-tuned network a stem", base=1900,
+                    quality="four times slower; drums, bass and other gain most",
+                ),
+                _model(
+                    "htdemucs_6s", "with guitar and piano", stems=(*_FOUR, "guitar", "piano"),
+                    quality="experimental; the piano is weak",
+                ),
+                _model("hdemucs_mmi", "Hybrid Demucs v3, retrained", base=3400, quality="before transformers"),
+                _model(
+                    "mdx_extra", "four networks of the 2021 challenge", base=3900,
+                    quality="trained with MUSDB's test songs too: do not compare it on them",
+                ),
+            ),
+            memory=MemoryModel(base=1400 * _MIB),
+            environment=PrivateEnvironment(requirements=LOCK, python=">=3.11,<3.15"),
+            sample_rate=44100,
+            devices=("cuda", "mps", "cpu"),
+            parameters=_PARAMETERS,
+            quality="the reference for quality on ordinary machines; slower than real time on one core",
+            custom_models=True,
+        )
+    ]  # fmt: skip
