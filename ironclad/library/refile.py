@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,15 @@ from ironclad.library.receipt import sidecar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path, PurePosixPath
+
+    Around = Callable[[PurePosixPath, PurePosixPath], AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def _alone(_source: PurePosixPath, _target: PurePosixPath) -> Iterator[None]:
+    yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +54,34 @@ def plan_refile(
     return sorted(moves, key=lambda move: move.source)
 
 
-def refile(root: Path, moves: Sequence[Move], *, check: Callable[[], None] | None = None) -> Iterator[Move]:
+def refile(
+    root: Path, moves: Sequence[Move], *, check: Callable[[], None] | None = None,
+    around: Around = _alone,
+) -> Iterator[Move]:  # fmt: skip
     """Carry out a plan below `root`, track and receipt together; yields each move when it is done.
 
-    Nothing is overwritten. Tracks that want each other's places go through names of their own (`.refile-N`), so a plan
+    Nothing is overwritten. Tracks that want each other's places go through names of their own (`.refile-…`), so a plan
     that was cut short leaves every file whole under its old, new or such a name; planning again finds the first two.
+    Each single rename happens inside `around(from, to)`, which may refuse it by raising.
     Raises `StorageError` when a place is taken by a stranger, and catalogue errors.
     """
     sources = {folded(str(move.source)) for move in moves}
     waiting: list[tuple[PurePosixPath, Move]] = []
-    for number, move in enumerate(moves):
+    for move in moves:
         if check is not None:
             check()
         if folded(str(move.target)) in sources:
-            aside = move.source.with_name(f".refile-{number}{move.source.suffix}")
-            _carry(root, move.source, aside)
+            aside = move.source.with_name(f".refile-{secrets.token_hex(8)}{move.source.suffix}")
+            with around(move.source, aside):
+                _carry(root, move.source, aside)
             waiting.append((aside, move))
         else:
-            _carry(root, move.source, move.target)
+            with around(move.source, move.target):
+                _carry(root, move.source, move.target)
             yield move
     for aside, move in waiting:
-        _carry(root, aside, move.target)
+        with around(aside, move.target):
+            _carry(root, aside, move.target)
         yield move
     _remove_empty(root, {move.source.parent for move in moves})
 

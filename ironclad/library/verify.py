@@ -103,6 +103,22 @@ def verify(
         yield _one(path, decode)
 
 
+def verify_records(
+    records: Iterable[tuple[Path, Receipt]],
+    *,
+    decode: Callable[[Path, Receipt], str] | None = None,
+    check: Callable[[], None] | None = None,
+) -> Iterator[Check]:
+    """As `verify`, for tracks whose receipts are kept elsewhere (in the database)."""
+    for track, receipt in records:
+        if check is not None:
+            check()
+        try:
+            yield _track(track, receipt, decode)
+        except IroncladError as exc:
+            yield Check(track, Verdict.UNREADABLE, str(exc), receipt)
+
+
 def _one(path: Path, decode: Callable[[Path, Receipt], str] | None) -> Check:
     track = path.with_name(path.name.removesuffix(SUFFIX))
     try:

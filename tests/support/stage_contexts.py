@@ -146,7 +146,7 @@ def claimed(
     """A new job for a file (made if it is not there), and its first attempt."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(file.name.encode())
+        file.write_bytes(str(file).encode())
     new = submit.NewJob(
         user_id="ana", source=file, relative_path=relative_path, stat=file.stat(), ingest_mode="move", **fields
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ironclad.cli import output, results, text
-from ironclad.cli.commands import job_actions
+from ironclad.cli.commands import job_actions, job_tags
 from ironclad.cli.installation import opened
 from ironclad.errors import CATALOGUE
 from ironclad.jobs import query
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 app.add_typer(job_actions.app)
+app.add_typer(job_tags.app)
 
 JSON: Final = {
     "jobs list": {
@@ -35,6 +36,7 @@ JSON: Final = {
         "artifacts": "Each with kind, path, size, blake3, state, receipt, published_at.",
     },
     **job_actions.JSON,
+    **job_tags.JSON,
 }
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

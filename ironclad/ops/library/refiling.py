@@ -1,0 +1,181 @@
+"""Moves the published library to the path template in force; database, files and receipts stay together."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ironclad import durable
+from ironclad.errors import IllegalTransition
+from ironclad.jobs.states import JobState
+from ironclad.jobs.transition import load, record
+from ironclad.library.receipt import sidecar
+from ironclad.library.refile import Move, plan_refile, refile
+from ironclad.ops.library import known, preview
+from ironclad.stages.organize import COVER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
+
+    from sqlmodel import Session
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+    from ironclad.library.naming import PathTemplate
+    from ironclad.ops.library.known import Known
+
+
+@dataclass(frozen=True, slots=True)
+class Refiler:
+    """Plans and carries out the moves of one installation's library."""
+
+    database: Database
+    settings: Settings
+    actor: str
+    check: Callable[[], None] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The library."""
+        return self.settings.layout.output
+
+    def plan(self, template: PathTemplate) -> list[Move]:
+        """Every move that the template asks for; files of running jobs and of others stay where they are."""
+        tracks = self._tracks()
+        movable = [
+            (PurePosixPath(path), one.name(self.settings))
+            for path, one in tracks.items()
+            if one.complete and one.job.state == JobState.SUCCEEDED.value and one.path.is_file()
+        ]
+        fixed = {path for path, _ in movable}
+        others = [path for path in preview.existing(self.root) if path not in fixed]
+        return plan_refile(movable, template, others)
+
+    def apply(self, moves: Sequence[Move]) -> Iterator[Move]:
+        """Carry out a plan: each move and its record under the job's lock. Yields what is done."""
+        tracks = self._tracks()
+        owners = {move.source: tracks[str(move.source)].job.job_uuid for move in moves}
+        covers = {(owners[move.source], f"{COVER}{tracks[str(move.source)].kind}"): move for move in moves}
+
+        @contextlib.contextmanager
+        def recorded(source: PurePosixPath, target: PurePosixPath) -> Iterator[None]:
+            job = owners.pop(source)
+            with self.database.session() as session:
+                _unlocked(session, job)
+                yield
+                self._record(session, job, source, target)
+            owners[target] = job
+
+        yield from refile(self.root, moves, check=self.check, around=recorded)
+        self._covers(covers)
+
+    # --- what is where ---
+
+    def _tracks(self) -> dict[str, Known]:
+        """The published files below the library, by their path below it."""
+        with self.database.session() as session:
+            return {
+                one.path.relative_to(self.root).as_posix(): one
+                for one in known.files(session)
+                if one.path.is_relative_to(self.root)
+            }
+
+    def mend(self, template: PathTemplate) -> None:
+        """A refile that was killed between a move and its record left a file where the record does not say: find it."""
+        tracks = self._tracks()
+        for path, one in tracks.items():
+            if one.path.exists() or not one.complete:
+                continue
+            wanted = self.root / template.render(one.name(self.settings), one.path.suffix)
+            near = [wanted, *one.path.parent.glob(f".refile-*{one.path.suffix}")]
+            for found in near:
+                below = found.relative_to(self.root)
+                if below.as_posix() not in tracks and found.is_file() and durable.digest(found) == one.blake3:
+                    source, target = PurePosixPath(path), PurePosixPath(below.as_posix())
+                    with self.database.session() as session:
+                        _unlocked(session, one.job.job_uuid)
+                        if sidecar(one.path).exists():
+                            durable.move(sidecar(one.path), sidecar(found))
+                        self._record(session, one.job.job_uuid, source, target)
+                    break
+
+    def _record(self, session: Session, job_uuid: UUID, source: PurePosixPath, target: PurePosixPath) -> None:
+        old, new = self.root / source, self.root / target
+        for before, after in ((old, new), (sidecar(old), sidecar(new))):
+            session.execute(
+                sa.text(
+                    "UPDATE artifact SET path = :after WHERE job_uuid = :job AND path = :before "
+                    "AND state <> 'superseded'"
+                ),
+                {"job": job_uuid, "before": str(before), "after": str(after)},
+            )
+        attempt = load(session, job_uuid).attempt
+        record(
+            session, job_uuid, "refiled", actor=self.actor, attempt=attempt, **{"from": str(source), "to": str(target)}
+        )
+
+    # --- covers follow their albums ---
+
+    def _covers(self, moved: dict[tuple[UUID, str], Move]) -> None:
+        """A cover goes along when its folder has no track of the library any more, unless there is one already."""
+        with self.database.session() as session:
+            rows = session.execute(
+                sa.text(
+                    "SELECT artifact_uuid, job_uuid, kind, path FROM artifact WHERE state = 'published' "
+                    "AND kind LIKE :kind AND job_uuid = ANY(:jobs)"
+                ),
+                {"kind": f"{COVER}%", "jobs": [job for job, _ in moved]},
+            ).all()
+        for row in rows:
+            path = Path(row.path)
+            move = moved.get((row.job_uuid, row.kind))
+            if move is None:
+                continue
+            target = self.root / move.target.parent / path.name
+            if not path.is_file() or path.parent == target.parent or self._tracks_in(path.parent):
+                continue
+            self._cover(row, path, target)
+            for folder in (path.parent, *path.parent.parents):
+                if folder == self.root or not durable.remove_empty_folder(folder):
+                    break
+
+    def _tracks_in(self, folder: Path) -> bool:
+        with self.database.session() as session:
+            return bool(
+                session.scalar(
+                    sa.text(
+                        "SELECT count(*) FROM artifact WHERE state = 'published' AND kind !~ '^(receipt|cover):' "
+                        "AND regexp_replace(path, '/[^/]*$', '') = :folder"
+                    ),
+                    {"folder": str(folder)},
+                )
+            )
+
+    def _cover(self, row: Any, path: Path, target: Path) -> None:
+        with self.database.session() as session:
+            _unlocked(session, row.job_uuid)
+            taken = [file for file in target.parent.iterdir() if file.name.lower() in {"cover.jpg", "cover.png"}]
+            if taken or target.parent == self.root:
+                durable.remove(path, reason="its album has moved to a folder that has a cover")
+                session.execute(
+                    sa.text("UPDATE artifact SET state = 'superseded' WHERE artifact_uuid = :id"),
+                    {"id": row.artifact_uuid},
+                )
+                return
+            durable.move(path, target)
+            session.execute(
+                sa.text("UPDATE artifact SET path = :path WHERE artifact_uuid = :id"),
+                {"id": row.artifact_uuid, "path": str(target)},
+            )
+
+
+def _unlocked(session: Session, job_uuid: UUID) -> None:
+    """Lock a job's row, so that nobody begins an attempt at it. Raises `IllegalTransition` if somebody did."""
+    job = load(session, job_uuid, lock=True)
+    if job.state != JobState.SUCCEEDED.value:
+        raise IllegalTransition(f"Job {job_uuid} is {job.state}; its files were left where they are.")
