@@ -157,7 +157,7 @@ class Dispatcher:
 
     def _lead(self, stopping: threading.Event, ready: Callable[[], None], guard: psycopg.Connection[Any]) -> None:
         with self._database.session() as session:
-            self._orphans = reap.lost_runs(session, _LOST_RUNS_SECONDS)
+            self._orphans = list(dict.fromkeys([*self._orphans, *reap.lost_runs(session, _LOST_RUNS_SECONDS)]))
             control.declare_pools(session, {name: pool.slots for name, pool in self._settings.pools.items()})
             for job_uuid in reap.unrecorded(session):
                 lease.undispatch(session, job_uuid, reason="the dispatcher stopped before the flow run was made")
@@ -228,18 +228,30 @@ class Dispatcher:
             self._prepared = True
 
     def _bury(self) -> None:
-        """End the flow runs of lost attempts: they hold slots of the executor. One is forgotten only when told so."""
+        """End the flow runs of lost attempts: they hold slots of the executor. Only what was told is forgotten.
+
+        A run that the executor refuses to end goes to the back; it must not keep jobs from being dispatched.
+        """
         while self._orphans:
-            self._executor.abandon(self._orphans[0], "its lease ran out")
-            del self._orphans[0]
+            run_id = self._orphans.pop(0)
+            try:
+                self._executor.abandon(run_id, "its lease ran out")
+            except PrefectUnavailable as exc:
+                self._orphans.append(run_id)
+                self._log.warning("run_not_abandoned", run_id=run_id, error=str(exc))
+                return
 
     def _withdraw(self) -> None:
         """End the flow runs that wait for jobs that were cancelled."""
         with self._database.session() as session:
             dispatches = reap.withdrawn(session)
         for dispatched in dispatches:
-            if dispatched.run_id is not None:
-                self._executor.cancel(dispatched.run_id)
+            try:
+                if dispatched.run_id is not None:
+                    self._executor.cancel(dispatched.run_id)
+            except PrefectUnavailable as exc:  # likewise
+                self._log.warning("run_not_cancelled", run_id=dispatched.run_id, error=str(exc))
+                continue
             with self._database.session() as session:
                 reap.forget(session, dispatched)
 

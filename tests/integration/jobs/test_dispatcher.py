@@ -308,6 +308,56 @@ def test_an_attempt_whose_process_died_here_is_reaped_at_once(
     assert bench.row(dead).error_code is None or bench.events(dead).count("claimed") == 1
 
 
+@pytest.mark.parametrize("kind", ["abandon", "cancel"])
+def test_a_run_that_cannot_be_ended_is_in_nobodys_way(
+    bench: Any, executor: MemoryExecutor, clock: Clock, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    stubborn = bench.job("queued")
+    if kind == "abandon":
+        bench.claim(stubborn, run_id="run-stubborn")
+        other = bench.job("queued")
+        bench.claim(other, run_id="run-other")
+    else:
+        with bench.session() as session:
+            dispatch.pick(session, "cpu", 1)
+        bench.rows("UPDATE job SET run_id = 'run-stubborn'")
+        with bench.session() as session:
+            control.cancel(session, stubborn, actor="user:ana")
+    end = getattr(executor, kind)
+
+    def refuse(run_id: str, *reason: str) -> None:
+        if run_id == "run-stubborn":
+            raise PrefectUnavailable("422")
+        end(run_id, *reason)
+
+    monkeypatch.setattr(executor, kind, refuse)
+    new = bench.job("queued")
+    dispatcher = Dispatcher(bench.later(31), settings_of(bench), executor)
+    for _ in range(3):
+        dispatcher.tick()
+    assert new in {request.job_uuid for request in executor.requests}
+    if kind == "abandon":
+        assert executor.told("abandon") == [("run-other",)]
+
+
+def test_an_attempt_that_went_on_while_its_process_was_looked_at_is_left_alone(
+    bench: Any, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.job("queued")
+    fence = bench.claim(job).fence
+
+    def gone(_process: str) -> bool:
+        with bench.session() as session:
+            if bench.state(job) == "running" and bench.row(job).attempt == 1:
+                lease.finish(session, fence, JobState.QUEUED, actor="w")
+        return True
+
+    monkeypatch.setattr("ironclad.processes.gone", gone)
+    dispatcher.tick()
+    assert "waiting_retry" not in bench.events(job)
+    assert bench.row(job).failures == 0
+
+
 # --- flow runs that nobody claims ------------------------------------------------------------------------------------
 
 
