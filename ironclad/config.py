@@ -154,8 +154,48 @@ class MetadataSettings(Section):
     )
 
 
+class JellyfinSettings(Section):
+    """A Jellyfin server (Emby has the same interface)."""
+
+    url: str = Field("", description="Its address, as http://jellyfin:8096; empty is none.")
+    api_key: SecretStr | None = Field(None, description="An API key (Dashboard, API Keys).")
+    folder: str = Field("", description="The library's folder as the server sees it; empty if it is the same there.")
+
+
+class PlexSettings(Section):
+    """A Plex Media Server."""
+
+    url: str = Field("", description="Its address, as http://plex:32400; empty is none.")
+    token: SecretStr | None = Field(None, description="Its X-Plex-Token.")
+    section: PositiveInt | None = Field(
+        None, description="The number of the music library: only the new folders are looked at. None looks at all."
+    )
+    folder: str = Field("", description="The library's folder as the server sees it; empty if it is the same there.")
+
+
+class SubsonicSettings(Section):
+    """A server with the Subsonic API (Navidrome, Gonic …)."""
+
+    url: str = Field("", description="Its address, as http://navidrome:4533; empty is none.")
+    user: str = Field("", description="A user that may start a scan (in Navidrome, an administrator).")
+    password: SecretStr | None = Field(None, description="The user's password; only a salted digest of it is sent.")
+
+
+class ScanSettings(Section):
+    """Telling media servers that there is something new."""
+
+    enabled: bool = Field(False, description="After each job, tell the servers below, and those that plugins bring.")
+    timeout_seconds: Positive = Field(5.0, description="How long a job waits for their answers.")
+    outage_seconds: float = Field(60.0, ge=0, description="How long a server that failed is left alone.")
+    jellyfin: JellyfinSettings = Field(default_factory=JellyfinSettings, description="A Jellyfin server.")
+    plex: PlexSettings = Field(default_factory=PlexSettings, description="A Plex Media Server.")
+    subsonic: SubsonicSettings = Field(default_factory=SubsonicSettings, description="A server with the Subsonic API.")
+
+
 class LibrarySettings(Section):
     """What media servers see."""
+
+    scan: ScanSettings = Field(default_factory=ScanSettings, description="Telling media servers.")
 
     lint: Literal["warn", "quarantine", "off"] = Field(
         "warn",

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from ironclad.config import Settings
     from ironclad.engines.contract import EngineSpec
+    from ironclad.library.scan import ScanTrigger
 
 GROUP = "ironclad"
 """Entry-point group, and the project name of the hook markers."""
@@ -26,3 +28,8 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 @hookspec
 def ironclad_engines() -> list[EngineSpec]:  # type: ignore[empty-body]  # a hook specification has no body
     """Return the separation engines that this plugin brings."""
+
+
+@hookspec
+def ironclad_scan_triggers(settings: Settings) -> list[ScanTrigger]:  # type: ignore[empty-body]  # likewise
+    """Return what tells media servers of new files (each has a `name` and `scan(folders)`); asked after publishing."""
