@@ -141,6 +141,18 @@ def test_a_filter_is_typed_corrected_used_and_cleared() -> None:
     cockpit(Staged("busy"), visit)
 
 
+def test_what_is_typed_after_the_slash_is_the_filter_however_fast() -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2")
+        await driver.type("/state:failed user:ana/")
+        assert jobs_of(driver).query_one("#filter", Input).value == "state:failed user:ana/"
+        assert jobs_of(driver).sort is Sort.NEWEST
+        await driver.press("backspace", "enter")
+        assert jobs_of(driver).wanted.text == "state:failed user:ana"
+
+    cockpit(Staged("busy"), visit)
+
+
 def test_a_filter_that_finds_nothing_says_so() -> None:
     async def visit(driver: Cockpit) -> None:
         await driver.press("2", "slash")

@@ -35,7 +35,7 @@ def recorded(path: Path) -> RecordedSource:
     """A recording from its file, at its end. Raises `BadRequest`."""
     try:
         with path.open(encoding="utf-8") as file:
-            return RecordedSource(recording.read(file), None, str(path))
+            return RecordedSource(recording.read(file), None, path.name)
     except (OSError, UnicodeDecodeError) as exc:
         raise BadRequest(f"{path} cannot be read: {exc}") from exc
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +16,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 JSON: Final[dict[str, dict[str, str]]] = {}
 """It has no --json: `ironclad top --json` tells the same to programs."""
+_BROWSER: Final = "TEXTUAL_DRIVER"  # set by textual-serve, which has a browser instead of a terminal
 
 
 @app.command()
@@ -56,7 +58,8 @@ def tui(
 
     if sum(one is not None for one in (replay, at, record, serve)) > 1:
         raise BadRequest("--replay, --at, --record and --serve exclude each other.")
-    if serve is None and record is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    terminal = (sys.stdin.isatty() and sys.stdout.isatty()) or _BROWSER in os.environ
+    if serve is None and record is None and not terminal:
         raise BadRequest("The cockpit needs a terminal; `ironclad top` prints the same as text or --json.")
     start = fronts.load("tui")
     start(

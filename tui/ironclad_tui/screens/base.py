@@ -51,6 +51,9 @@ class CockpitScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._asker: Asker | None = None
+        # Textual parses every style sheet twice when a screen is opened for the first time, in case a theme changed
+        # meanwhile. Ours are there from the start, and this screen gets its styles when it is mounted.
+        self._css_update_count = getattr(self.app, "_css_update_count", self._css_update_count)
 
     # --- for subclasses ---
 

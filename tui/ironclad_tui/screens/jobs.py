@@ -20,7 +20,6 @@ from ironclad_tui.widgets.lines import Lines
 from ironclad_tui.window import Window
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from uuid import UUID
 
     from textual.app import ComposeResult
@@ -48,7 +47,8 @@ class JobsScreen(CockpitScreen):
     HEADING = "Jobs"
     AUTO_FOCUS = "Grid"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter"),
+        # With priority it acts before the next key is looked at: what is typed after it goes into the filter.
+        Binding("slash", "filter", "Filter", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("r", "act('retry')", "Retry"),
         Binding("R", "replay", "Replay", show=False),
@@ -68,6 +68,7 @@ class JobsScreen(CockpitScreen):
         self.sort = Sort.NEWEST
         self.count: Count | None = None
         self.window = Window()
+        self._made: dict[UUID, tuple[tuple[JobRow, str, list[str]], Row]] = {}
 
     def body(self) -> ComposeResult:
         """Filter, its error, the list, a line about it."""
@@ -137,7 +138,15 @@ class JobsScreen(CockpitScreen):
         self.grid.set_empty(
             "No job matches the filter." if self.wanted.terms else "No jobs yet: drop music into the watch root."
         )
-        self.grid.set_rows([_row(row, keys, now) for row in self.window.rows], cursor=cursor)
+        made = self._made
+        self._made = {}
+        for row in self.window.rows:
+            received = ago(row.created_at, now)
+            known = made.get(row.job_uuid)
+            if known is None or known[0] != (row, received, keys):
+                known = ((row, received, keys), _row(row, keys, received))
+            self._made[row.job_uuid] = known
+        self.grid.set_rows([row for _, row in self._made.values()], cursor=cursor)
         self._status()
 
     def _status(self) -> None:
@@ -184,9 +193,16 @@ class JobsScreen(CockpitScreen):
     def action_filter(self) -> None:
         """Type a filter."""
         line = self.query_one("#filter", Input)
-        line.add_class("-open")
+        line.display = True
         line.value = self.wanted.text
-        line.focus()
+        line.cursor_position = len(line.value)
+        self.set_focus(line)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A slash in the filter is a slash."""
+        if action == "filter":
+            return not isinstance(self.focused, Input)
+        return super().check_action(action, parameters)
 
     def on_input_changed(self, message: Input.Changed) -> None:
         """Show what is wrong while it is typed."""
@@ -219,13 +235,13 @@ class JobsScreen(CockpitScreen):
         self.restart()
 
     def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("-open")
+        self.query_one("#filter", Input).display = False
         self._filter_error(None)
         self.grid.focus()
 
     def action_clear(self) -> None:
         """Leave the filter line; with it closed, drop the filter."""
-        if self.query_one("#filter", Input).has_class("-open"):
+        if self.query_one("#filter", Input).display:
             self._close_filter()
         elif self.wanted.terms:
             self.use_filter("")
@@ -291,7 +307,7 @@ class JobsScreen(CockpitScreen):
         self._status()
 
 
-def _row(row: JobRow, keys: list[str], now: datetime) -> Row:
+def _row(row: JobRow, keys: list[str], received: str) -> Row:
     cells: dict[str, Any] = {
         "state": state(row.shown_state),
         "name": row.name,
@@ -299,7 +315,7 @@ def _row(row: JobRow, keys: list[str], now: datetime) -> Row:
         "stage": row.stage if row.state == "running" or row.error_code else "",
         "done": f"{row.progress:.0%}" if row.state == "running" else "",
         "error": row.error_code or "",
-        "received": ago(row.created_at, now),
+        "received": received,
         "id": short_id(row.job_uuid),
         "engine": row.engine,
         "length": "" if row.duration_seconds is None else duration(row.duration_seconds),

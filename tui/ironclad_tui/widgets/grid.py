@@ -107,6 +107,8 @@ class Grid(Toned, can_focus=True):
         self._empty = empty
         self._select = select
         self._rows: tuple[Row, ...] = ()
+        # What was made of each given row; it holds the row itself, so that no other can get its id.
+        self._made: dict[int, tuple[Row, Row]] = {}
         self._cursor = 0
         self._top = 0
         self._shift = 0
@@ -151,9 +153,9 @@ class Grid(Toned, can_focus=True):
 
     def set_rows(self, rows: Sequence[Row], *, cursor: Hashable = None) -> None:
         """Replace the rows; the cursor stays on its row, or goes to the one of key `cursor`."""
-        shown = tuple(
-            Row(row.key, tuple(_safe(cell) for cell in row.cells)) for row in rows
-        )  # fmt: skip
+        made = self._made
+        self._made = {id(row): (row, made[id(row)][1] if id(row) in made else _safe_row(row)) for row in rows}
+        shown = tuple(self._made[id(row)][1] for row in rows)
         if shown == self._rows and cursor is None and self._filled:
             return
         self._filled = True
@@ -328,6 +330,10 @@ class Grid(Toned, can_focus=True):
         """The wheel."""
         event.stop()
         self._go(self._cursor - 3)
+
+
+def _safe_row(row: Row) -> Row:
+    return Row(row.key, tuple(_safe(cell) for cell in row.cells))
 
 
 def _safe(cell: Span | str) -> Span:

@@ -1,0 +1,178 @@
+"""The cockpit in tmux and behind a browser's socket, on a whole running installation: no part is made up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from installation import Installation, until
+from tmux import Tmux
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("services"),
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+]  # fmt: skip
+TUI = [sys.executable, "-m", "ironclad.cli.main", "tui"]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with Installation(tmp_path_factory.mktemp("up") / "data") as installation:
+        yield installation
+
+
+@pytest.fixture
+def cockpit(up: Installation, tmp_path: Path) -> Callable[..., Tmux]:
+    """`cockpit("--read-only", size=(80, 24))`: the program in a terminal."""
+
+    def start(*arguments: str, size: tuple[int, int] = (80, 24), **environment: str) -> Tmux:
+        return Tmux(
+            tmp_path, [*TUI, *arguments],
+            {
+                **up.environment, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm-256color", "LANG": "C.UTF-8",
+                **environment,
+            },
+            size,
+        )  # fmt: skip
+
+    return start
+
+
+def test_a_failed_job_is_found_understood_retried_and_succeeds(
+    up: Installation, cockpit: Callable[..., Tmux], make_song: Callable[..., Path], tmp_path: Path
+) -> None:
+    title = "Lost and found"
+    with cockpit(size=(80, 24)) as terminal:
+        terminal.until("Ironclad ▸ 1 Overview", "services 4/4", "cpu", "✓ All is well.")
+        terminal.keys("P")
+        terminal.until("The pipeline is paused")
+        terminal.keys("4")
+        terminal.until("‖ paused", "dispatch")
+
+        up.drop(make_song(tmp_path / f"{title}.flac", title=title, artist="Ana"), user="ana")
+        terminal.keys("2")
+        terminal.until(title, "queued", seconds=40)
+        until("its file is in archive/", lambda: originals(up), 20)
+        (original,) = originals(up)
+        original.rename(tmp_path / "elsewhere")
+        terminal.keys("P")
+        terminal.until("The pipeline is open")
+
+        terminal.until("✗ failed", "E_SOURCE_MISSING", seconds=60)
+        terminal.keys("/")
+        terminal.type("state:failed since:1h")
+        terminal.keys("Enter")
+        terminal.until("filter state:failed since:1h", "1 jobs", title)
+        terminal.keys("Enter")
+        terminal.until("▸ Job", "E_SOURCE_MISSING The source file is gone.", "What to do  Somebody deleted or moved it")
+
+        original.parent.mkdir(exist_ok=True)
+        shutil.move(tmp_path / "elsewhere", original)
+        terminal.keys("r")
+        terminal.until("1 job back in the queue.")
+        terminal.until("✓ succeeded", "organize   ✓ done", seconds=90)
+        terminal.keys("f")
+        terminal.until("✓ published", "instrumental", title)
+        terminal.keys("Escape")
+        terminal.until("No job matches the filter.")
+        terminal.keys("Escape")
+        terminal.until(title)
+        terminal.keys("q")
+        assert terminal.ended() == 0
+
+
+def originals(up: Installation) -> list[Path]:
+    """The originals in archive/ of jobs that are not done."""
+    waiting = {str(row.job_uuid) for row in up.rows("SELECT job_uuid FROM job WHERE state = 'queued'")}
+    return [path for path in up.layout.archive.glob("*/original*") if path.parent.name in waiting]
+
+
+def test_a_terminal_that_shrinks_and_grows(cockpit: Callable[..., Tmux]) -> None:
+    with cockpit("--read-only", NO_COLOR="1") as terminal:
+        terminal.until("· read-only", "services")
+        terminal.resize(20, 5)
+        terminal.until("Too small:", "20x5.")
+        terminal.keys("2")
+        terminal.resize(80, 24)
+        terminal.until("▸ 2 Jobs")
+        terminal.keys("P")
+        terminal.until("E_PAUSED", "read-only")
+        terminal.keys("q")
+        assert terminal.ended() == 0
+
+
+def test_history_is_looked_at_in_a_terminal(up: Installation, cockpit: Callable[..., Tmux], tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    up.ironclad("tui", "--record", str(path))
+    with cockpit("--replay", str(path)) as terminal:
+        terminal.until("history.jsonl at 20", "read-only")
+        terminal.keys("q")
+        assert terminal.ended() == 0
+
+
+@contextlib.contextmanager
+def served(up: Installation) -> Iterator[str]:
+    """`ironclad tui --serve` on a free port; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [*TUI, "--serve", f"127.0.0.1:{port}"], env=up.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+    def answers() -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+    try:
+        until("the page is served", answers, 30)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_browser_s_socket_gets_the_cockpit(up: Installation) -> None:
+    async def visit(address: str) -> None:
+        async with aiohttp.ClientSession() as session:
+            assert "Ironclad" in await (await session.get(address)).text()
+            async with session.ws_connect(f"{address}/ws?width=80&height=24") as ws:
+                await shows(ws, b"1 Overview")
+                await ws.send_json(["stdin", "2"])
+                await shows(ws, b"newest first")
+
+    async def shows(ws: Any, text: bytes) -> None:
+        seen = b""
+        async with asyncio.timeout(40):
+            while text not in seen:
+                message = await ws.receive()
+                if message.type is aiohttp.WSMsgType.BINARY:
+                    seen += message.data
+
+    with served(up) as address:
+        asyncio.run(visit(address))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_real_browser_paints_it(up: Installation, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    with served(up) as address:
+        subprocess.run(
+            [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={picture}",
+             "--virtual-time-budget=15000", "--window-size=1200,800", address],
+            check=True, capture_output=True, timeout=90,
+        )  # fmt: skip
+    assert picture.stat().st_size > 20_000

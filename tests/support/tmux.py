@@ -1,0 +1,92 @@
+"""A program in a real terminal: tmux on a socket of its own, typed into and read as an operator would."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_LOOK_SECONDS = 0.05
+
+
+class Tmux:
+    """One program in one pane. A context manager.
+
+    Args:
+        folder: for the socket.
+        command: the program.
+        environment: its environment variables.
+        size: columns and rows.
+    """
+
+    def __init__(
+        self, folder: Path, command: Sequence[str], environment: Mapping[str, str], size: tuple[int, int] = (80, 24)
+    ) -> None:
+        self._socket = folder / "tmux.sock"
+        self._command = shlex.join(command)
+        self._environment = dict(environment)
+        self._size = size
+
+    def _tmux(self, *arguments: str, check: bool = True) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", str(self._socket), "-f", "/dev/null", *arguments], env=self._environment, text=True,
+            capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def __enter__(self) -> Self:
+        columns, rows = map(str, self._size)
+        # The pane stays when the program ends, so that what it said last can be read.
+        self._tmux(
+            "new-session", "-d", "-x", columns, "-y", rows, self._command, ";",
+            "set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off",
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tmux("kill-server", check=False)
+
+    def screen(self) -> str:
+        """What the terminal shows."""
+        return self._tmux("capture-pane", "-p")
+
+    def keys(self, *keys: str) -> None:
+        """Press keys by tmux's names."""
+        for key in keys:
+            self._tmux("send-keys", key)
+
+    def type(self, text: str) -> None:
+        """Type text."""
+        self._tmux("send-keys", "-l", text)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Another size of the window."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def until(self, *texts: str, seconds: float = 20.0) -> str:
+        """The screen once it shows all the texts."""
+        deadline = time.monotonic() + seconds
+        while True:
+            shown = self.screen()
+            if all(text in shown for text in texts):
+                return shown
+            assert time.monotonic() < deadline, f"{texts} never appeared:\n{shown}"
+            time.sleep(_LOOK_SECONDS)  # a terminal is looked at: there is no event to await
+
+    def ended(self, seconds: float = 10.0) -> int:
+        """The exit code of the program, once it has ended."""
+        deadline = time.monotonic() + seconds
+        while True:
+            dead, code = (
+                self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip().partition(" ")[::2]
+            )
+            if dead == "1":
+                return int(code)
+            assert time.monotonic() < deadline, f"it still runs:\n{self.screen()}"
+            time.sleep(_LOOK_SECONDS)
