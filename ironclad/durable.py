@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import secrets
 import shutil
 from contextvars import ContextVar
@@ -22,11 +23,12 @@ from blake3 import blake3
 from ironclad.errors import DiskFull, OutputInvalid, SourceMissing, SourceUnreadable, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _CHUNK = 1 << 20
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16,32}\.(\d+\.)?(tmp|part|gone)")
 _NO_NOREPLACE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
@@ -87,6 +89,11 @@ def stored(path: Path) -> Iterator[None]:
 def _beside(path: Path, suffix: str) -> Path:
     """A hidden name in the same folder that no process and no thread has used; short, however long `path`'s is."""
     return path.with_name(f".{secrets.token_hex(8)}.{suffix}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is unfinished work of ours: left by a crash, or in the making just now."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def fsync_file(path: Path) -> None:
@@ -225,17 +232,19 @@ def copy_to_temporary(source: Path, temporary: Path, expected: str) -> None:
         raise OutputInvalid(f"{source} changed before it was published", path=source)
 
 
-def commit_folder(temporary: Path, final: Path) -> None:
+def commit_folder(temporary: Path, final: Path, *, check: Callable[[], None] = lambda: None) -> None:
     """Make a finished folder visible under its final name: fsync every file and folder in it, then rename.
 
-    An existing `final` (an older result of the same stage) is moved aside first and removed afterwards.
+    An existing `final` (an older result of the same stage) is moved aside first and removed afterwards. `check` is
+    called right before the first rename, and may raise: flushing can take so long that the right to do it is gone.
     """
     with stored(final):
         for base, _folders, files in os.walk(temporary, topdown=False):
             for name in files:
                 fsync_file(Path(base, name))
             fsync_dir(Path(base))
-        aside = final.with_name(f"{final.name}.old.{secrets.token_hex(4)}")
+        aside = _beside(final, "gone")
+        check()
         if final.exists():
             final.rename(aside)
             _note("rename", final, aside)
@@ -329,13 +338,16 @@ def remove(path: Path, *, reason: str) -> None:
 
 
 def remove_tree(path: Path, *, reason: str) -> None:
-    """Delete a folder of ours with all in it (a missing one is fine)."""
+    """Delete a folder of ours with all in it (a missing one is fine); nobody ever sees a part of it under its name."""
     if not reason:
         raise ValueError("a deletion needs a reason")
     with stored(path):
         if path.exists():
-            shutil.rmtree(path)
-            _note("unlink", path)
+            gone = _beside(path, "gone")
+            path.rename(gone)
+            _note("rename", path, gone)
+            shutil.rmtree(gone)
+            _note("unlink", gone)
             fsync_dir(path.parent)
 
 

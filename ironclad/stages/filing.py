@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.errors import SourceMissing
+from ironclad.errors import DatabaseUnavailable, SourceMissing
 from ironclad.ingest import skipped
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ironclad.config import Settings
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _LOG_TAIL = 64 << 10
 _BATCH = 50
+_STALE_SECONDS = 30.0  # less than the idle time after which the server ends a transaction, and its locks with it
+_FREE = sa.text("SELECT 1 FROM job WHERE job_uuid = :job FOR UPDATE SKIP LOCKED")
 _FAILED = frozenset({JobState.FAILED.value, JobState.QUARANTINED.value})
 
 
@@ -40,15 +44,18 @@ def locate(layout: Layout, job: Job) -> Path | None:
     return found[0] if found else None
 
 
-def recall(layout: Layout, job: Job) -> Path:
-    """Bring the original (back) to archive/ for an attempt. Raises `SourceMissing`."""
+def recall(layout: Layout, job: Job, *, check: Callable[[], None] = lambda: None) -> Path:
+    """Bring the original (back) to archive/ for an attempt. Raises `SourceMissing`, and what `check` raises before."""
     archived = layout.archive_of(job.job_uuid) / job.archive_name
     if archived.is_file():
+        for left in layout.error.glob(f"{job.job_uuid}-*"):
+            durable.remove_tree(left, reason="the job is tried again; its original is in archive/")
         return archived
     found = _in_error(layout, job)
     if not found:
         raise SourceMissing(f"The original of job {job.job_uuid} is neither in archive/ nor in error/.")
     durable.make_dirs(archived.parent)
+    check()
     durable.move(found[0], archived)
     durable.remove_tree(found[0].parent, reason="the job is tried again")
     return archived
@@ -75,10 +82,20 @@ def _describe(job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def settle(database: Database, settings: Settings, job_uuid: UUID) -> None:
-    """File a settled job's original, and drop its work folder. May be done twice, and again after a crash."""
+def settle(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool = True) -> None:
+    """File a settled job's original, and drop its work folder. May be done twice, and again after a crash.
+
+    Args:
+        database: where the row is.
+        settings: the installation.
+        job_uuid: the job; one that is not settled is left as it is.
+        wait: wait for a process that is at it, instead of leaving it to that one.
+    """
     layout = settings.layout
+    begun = time.monotonic()
     with database.session() as session:
+        if not wait and session.execute(_FREE, {"job": job_uuid}).first() is None:
+            return
         job = load(session, job_uuid, lock=True)  # nobody retries the job while its file is on the move
         if job.state in _FAILED and not job.filed:
             folder = layout.error_of(job.job_uuid, job.error_code or "E_UNEXPECTED")
@@ -87,6 +104,8 @@ def settle(database: Database, settings: Settings, job_uuid: UUID) -> None:
             durable.write_atomic(folder / "log.jsonl", _tail(layout.job_log(job.job_uuid)))
             archived = layout.archive_of(job.job_uuid) / job.archive_name
             if archived.is_file():
+                if time.monotonic() - begun > _STALE_SECONDS:
+                    raise DatabaseUnavailable("The lock on the job may be lost; its original is filed next time.")
                 durable.move(archived, folder / job.archive_name)
                 durable.remove_tree(archived.parent, reason="filed under error/")
             session.execute(sa.text("UPDATE job SET filed = true WHERE job_uuid = :job"), {"job": job_uuid})
@@ -105,5 +124,5 @@ def sweep(database: Database, settings: Settings) -> int:
             {"batch": _BATCH},
         ).all()
     for job_uuid in waiting:
-        settle(database, settings, UUID(str(job_uuid)))
+        settle(database, settings, UUID(str(job_uuid)), wait=False)  # a stopped process must not stop the dispatcher
     return len(waiting)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _TRIES = 1000
 
 
-def publisher(write: Write, fence: Fence) -> Publisher:
-    """A publisher for one attempt. `write` runs a call in a transaction of its own."""
+def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: None) -> Publisher:
+    """A publisher for one attempt. `write` runs a call in a transaction of its own; `check` raises if it must end."""
 
     def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Published:
         digest = durable.digest(file)
@@ -41,7 +41,7 @@ def publisher(write: Write, fence: Fence) -> Publisher:
             artifact: UUID | None = write(partial(intent.record, final))
             if artifact is None:
                 continue  # another job owns this name
-            _deliver(file, final, digest, fence, replace=own)
+            _deliver(file, final, digest, fence, replace=own, check=check)
             write(partial(_published, fence, artifact, final))
             return Published(final, kind, digest)
         raise OutputInvalid(f"No free name like {wanted(1)} in {_TRIES} tries.")
@@ -80,16 +80,18 @@ def _own_path(job_uuid: UUID, path: Path, session: Session) -> bool:
     )
 
 
-def _deliver(file: Path, final: Path, digest: str, fence: Fence, *, replace: bool) -> None:
+def _deliver(file: Path, final: Path, digest: str, fence: Fence, *, replace: bool, check: Callable[[], None]) -> None:
     """Copy to the final folder and give it its name. A file that is there already with the same bytes is fine."""
     durable.make_dirs(final.parent)
     if final.exists() and durable.digest(final) == digest:
         durable.fsync_dir(final.parent)
         return
     temporary = final.with_name(f".{fence.job_uuid.hex}.{fence.attempt}.part")
-    durable.remove(temporary, reason="left by an interrupted run of this attempt")
+    for left in final.parent.glob(f".{fence.job_uuid.hex}.*.part"):
+        durable.remove(left, reason="left by an interrupted attempt of this job")
     durable.copy_to_temporary(file, temporary, digest)
     try:
+        check()  # a process that slept through its lease must not put older bytes in place of newer ones
         if replace:
             durable.replace(temporary, final)
         else:

@@ -130,7 +130,7 @@ class Attempt:
         return JobOutcome(self.job.job_uuid, state, error, time.monotonic() - begun)
 
     def _stages(self, keeper: LeaseKeeper, around: Around) -> tuple[str, IroncladError | None]:
-        self.source = filing.recall(self.settings.layout, self.job)
+        self.source = self.write(lambda session: self._recall(session, keeper))
         for index, name in enumerate(pipeline.STAGES):
             stage = STAGES[name]
             inputs = self._inputs_digest(stage)
@@ -151,6 +151,11 @@ class Attempt:
                 return outcome.settle.value, outcome.error
         self._end(JobState.SUCCEEDED, None)
         return JobState.SUCCEEDED.value, None
+
+    def _recall(self, session: Session, keeper: LeaseKeeper) -> Path:
+        """The original, taken back from error/ if it is there: the row is locked meanwhile, so nobody files it."""
+        lease.assert_held(session, self.fence)
+        return filing.recall(self.settings.layout, self.job, check=keeper.check)
 
     def _one(self, step: _Step, keeper: LeaseKeeper) -> StageOutcome:
         begun = time.monotonic()
@@ -188,7 +193,7 @@ class Attempt:
         context = StageContext(
             job=self.job, settings=self.settings, layout=self.settings.layout, source=self.source, folder=temporary,
             outputs=self.outputs, progress=progress, check=keeper.check, log=self.log,
-            library=publisher(self.write, self.fence), database=self.database,
+            library=publisher(self.write, self.fence, keeper.check), database=self.database,
         )  # fmt: skip
         with structlog.contextvars.bound_contextvars(stage=stage.name):
             outcome = stage.run(context)
@@ -199,7 +204,7 @@ class Attempt:
         data = {**outcome.data, "facts": dict(outcome.facts)}
         marker = markers.write(temporary, self.job, stage.name, step.inputs, data)
         final = work / stage.name
-        durable.commit_folder(temporary, final)
+        durable.commit_folder(temporary, final, check=keeper.check)
         return outcome, StageOutput(final, marker.data, marker.digest)
 
     def _inputs_digest(self, stage: Stage) -> str:

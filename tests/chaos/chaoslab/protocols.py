@@ -1,0 +1,215 @@
+"""The protocols under test: each prepares a world, acts (here it is killed), and recovers as a restart would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from chaoslab import stubs
+from chaoslab.world import IDLE, SONG, STRANGER
+from ironclad import durable
+from ironclad.errors import AlreadyReceived, IroncladError
+from ironclad.ingest import claim as ingest
+from ironclad.jobs import control, lease, reap, submit
+from ironclad.stages import filing
+from ironclad.stages.runner import run_claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from chaoslab.world import World
+
+JOB = UUID("01900000-0000-7000-8000-000000000001")
+_POOLS = frozenset({"cpu"})
+_RECOVERIES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """One way of touching files.
+
+    `act` is what gets killed. `recover` does what the services of a restarted installation do, until nothing is left to
+    do. `state` is how the job must end; `leaves_source` whether the file stays in the watch root.
+    """
+
+    name: str
+    what: str
+    prepare: Callable[[World], None]
+    act: Callable[[World], None]
+    recover: Callable[[World], None]
+    state: str | None = "succeeded"
+    leaves_source: bool = False
+    stubs: stubs.Stubs = field(default_factory=stubs.Stubs)
+
+
+# --- ingest ---
+
+
+def _source(world: World, folder: Path) -> Path:
+    path = folder / "ana" / "01 Blue.flac"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(SONG)
+    return path
+
+
+def _new(world: World, path: Path, mode: str) -> submit.NewJob:
+    return submit.NewJob(
+        user_id="ana", source=path, relative_path=path.name, stat=path.lstat(), watch_root=str(path.parent),
+        ingest_mode=mode,
+    )  # fmt: skip
+
+
+def _ingest(name: str, mode: str, *, across: bool) -> Protocol:
+    def root(world: World) -> Path:
+        return (world.outside if across else world.root) / "input"
+
+    def prepare(world: World) -> None:
+        world.settings.layout.create()
+        _source(world, root(world))
+        world.rows("SELECT 1")
+
+    def act(world: World) -> None:
+        path = root(world) / "ana" / "01 Blue.flac"
+        ingest.take(world.database, world.settings, _new(world, path, mode))
+
+    def recover(world: World) -> None:
+        for _ in range(_RECOVERIES):
+            if not ingest.recover(world.database, world.settings).pending:
+                break
+        path = root(world) / "ana" / "01 Blue.flac"
+        if path.exists():  # the watcher finds it again
+            with contextlib.suppress(AlreadyReceived):
+                ingest.take(world.database, world.settings, _new(world, path, mode))
+
+    return Protocol(
+        name, f"ingest claim, mode {mode}" + (", from another file system" if across else ""), prepare, act, recover,
+        state="queued", leaves_source=mode != "move",
+    )  # fmt: skip
+
+
+# --- stages, publish, filing ---
+
+
+def _queued(world: World) -> UUID:
+    world.settings.layout.create()
+    outcome = ingest.take(
+        world.database, world.settings, _new(world, _source(world, world.settings.layout.input), "move")
+    )
+    return outcome.job_uuid
+
+
+def _job(world: World) -> UUID:
+    return UUID(str(world.rows("SELECT job_uuid FROM job ORDER BY job_uuid LIMIT 1")[0]["job_uuid"]))
+
+
+def _attempt(world: World) -> bool:
+    """Claim the next job, as a worker does, and run it. False if there was none."""
+    with world.database.session() as session:
+        claim = lease.claim_next(session, "cpu", worker="lab", lease_seconds=world.settings.jobs.lease_seconds)
+    if claim is None:
+        return False
+    run_claim(world.database, world.settings, claim, worker="lab")
+    return True
+
+
+def _restart(world: World) -> None:
+    """What dispatcher and worker do after a crash: reap, queue what is due, run, file; until all is settled."""
+    later = world.later()
+    for _ in range(_RECOVERIES):
+        result = reap.Reaped()
+        with later.session() as session:
+            reap.expired(session, world.settings.jobs, result)
+            reap.due(session, result)
+        while _attempt(world):
+            pass
+        try:
+            filing.sweep(world.database, world.settings)
+        except IroncladError:
+            continue
+        if not world.rows("SELECT 1 FROM job WHERE state IN ('queued', 'running', 'waiting_retry')"):
+            break
+        time.sleep(IDLE / 2)  # a stopped process may hold a row until the server ends its transaction
+    later.close()
+    for job in world.rows("SELECT job_uuid FROM job WHERE state IN ('succeeded', 'skipped')"):
+        filing.settle(world.database, world.settings, UUID(str(job["job_uuid"])), wait=False)
+
+
+def _run(world: World) -> None:
+    _attempt(world)
+
+
+def _pipeline(
+    name: str, what: str, *, prepare: Callable[[World], None], state: str = "succeeded", **stub: object
+) -> Protocol:
+    return Protocol(name, what, prepare, _run, _restart, state=state, stubs=stubs.Stubs(**stub))  # type: ignore[arg-type]  # its own fields
+
+
+def _prepare_queued(world: World) -> None:
+    _queued(world)
+
+
+def _prepare_taken(world: World) -> None:
+    """Somebody else's file has the name that the song would get."""
+    _queued(world)
+    for name in stubs.WANTED:
+        path = world.settings.layout.output / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(STRANGER)
+
+
+def _prepare_replay(world: World) -> None:
+    """The job succeeded; it is replayed with another engine parameter, so its files are replaced."""
+    job = _queued(world)
+    _attempt(world)
+    with world.database.session() as session:
+        control.replay(session, job, stage="separate", actor="lab", pools=_POOLS, parameters={"take": 2})
+
+
+def _prepare_retry(world: World) -> None:
+    """The job failed and its original was filed; it is tried again and will succeed now."""
+    job = _queued(world)
+    with stubs.installed(stubs.Stubs(reject=True)):
+        _attempt(world)
+    filing.sweep(world.database, world.settings)
+    with world.database.session() as session:
+        control.retry(session, job, actor="lab", pools=_POOLS)
+
+
+def _write_prepare(world: World) -> None:
+    (world.root / "logs").mkdir()
+    (world.root / "logs" / "skipped.json").write_bytes(b'{"old": true}')
+
+
+def _write(world: World) -> None:
+    path = world.root / "logs" / "skipped.json"
+    for number in range(3):
+        durable.write_atomic(path, json.dumps({"number": number, "filler": "x" * 9000}).encode())
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        _ingest("claim-move", "move", across=False),
+        _ingest("claim-across", "move", across=True),
+        _ingest("claim-copy", "copy", across=False),
+        _ingest("claim-link", "link", across=False),
+        _pipeline("pipeline", "every stage's commit, publish, settle", prepare=_prepare_queued),
+        _pipeline("name-taken", "publish beside a stranger's file", prepare=_prepare_taken),
+        _pipeline("replace", "replay: the job's own files are replaced", prepare=_prepare_replay),
+        _pipeline("file-failed", "a rejected song is filed under error/", prepare=_prepare_queued, state="failed", reject=True),  # noqa: E501
+        _pipeline("recall", "a failed song is taken back from error/", prepare=_prepare_retry),
+        _pipeline("skip", "a skipped song, skipped.json", prepare=_prepare_queued, state="skipped", skip=True),
+        Protocol("write-atomic", "small files replaced (skipped.json, settings)", _write_prepare, _write, _write, state=None),  # noqa: E501
+    )
+}  # fmt: skip
+
+
+def fixed_ids() -> None:
+    """The one job of a world has the same id in every run, so that results can be compared byte by byte."""
+    submit.uuid7 = lambda: JOB  # type: ignore[assignment]  # a seam of the laboratory
+    submit.trace_id = lambda: "a" * 32  # type: ignore[assignment]  # likewise

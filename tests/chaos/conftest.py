@@ -1,0 +1,60 @@
+"""The crash laboratory's fixtures."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from chaoslab import lab as laboratory
+from chaoslab.ledger import Ledger
+from chaoslab.world import World
+
+from ironclad.db import schema
+from ironclad.db.session import Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+
+
+@pytest.fixture(scope="session")
+def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """Collects results; prints them at the end, and with IRONCLAD_TEST_RELIABILITY_PAGE set puts them into the page."""
+    ledger = Ledger()
+    yield ledger
+    if ledger.tallies:
+        capture = request.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(f"\n{ledger.text()}")  # noqa: T201 - figures to report
+    if os.environ.get("IRONCLAD_TEST_RELIABILITY_PAGE"):
+        ledger.write(PAGE)
+
+
+@pytest.fixture(scope="session")
+def lab(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[laboratory.Laboratory]:
+    """A laboratory in memory, with a folder on another file system where there is one."""
+    reason = laboratory.available()
+    if reason:
+        pytest.skip(reason)
+    scratch = tmp_path_factory.mktemp("lab")
+    admin = sa.create_engine(Database(server_url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    name = f"lab_{os.getpid()}"
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    url = sa.make_url(server_url).set(database=name).render_as_string(hide_password=False)
+    database = Database(url)
+    schema.upgrade(database)
+    database.close()
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        found = laboratory.Laboratory(World(Path(folder) / "data", scratch / "outside", url), scratch)
+        yield found
+        found.close()
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()

@@ -1,0 +1,72 @@
+"""Every protocol that touches files: killed, failed, paused, cut off at its system calls. All of it: `make chaos`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from chaoslab import experiments
+from chaoslab.protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from chaoslab.experiments import Tally
+    from chaoslab.lab import Laboratory
+    from chaoslab.ledger import Ledger
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
+
+# These four run the same stages around what is their own, so every second or fourth point of them is enough.
+COUSINS = ("name-taken", "replace", "recall")
+WHOLE_RUNS = ("pipeline", *COUSINS)
+
+
+def _clean(tally: Tally) -> None:
+    assert not tally.violations, "\n".join(tally.violations[:20])
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_killed_at_every_call(lab: Laboratory, ledger: Ledger, name: str) -> None:
+    base = experiments.baseline(lab, name)
+    step = 2 if name in COUSINS else 1
+    tally = experiments.kill(lab, base, base.points[::step])
+    ledger.add("kill", tally)
+    assert tally.hit == tally.points  # strace that injects nothing says nothing
+    _clean(tally)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_call_fails_once(lab: Laboratory, ledger: Ledger, name: str) -> None:
+    base = experiments.baseline(lab, name)
+    cases = experiments.errno_cases(base.points)
+    step = 5 if name in COUSINS else 2 if name == "pipeline" else 1
+    tally = experiments.fail(lab, base, cases[WHOLE_RUNS.index(name) if name in COUSINS else 0 :: step])
+    ledger.add("errno", tally)
+    assert tally.hit == tally.points
+    _clean(tally)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_paused_past_the_lease(lab: Laboratory, ledger: Ledger, name: str) -> None:
+    base = experiments.baseline(lab, name)
+    step = 11 if name in WHOLE_RUNS else 2
+    tally = experiments.pause(lab, base, base.points[::step])
+    ledger.add("pause", tally)
+    assert tally.hit == tally.points
+    _clean(tally)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_power_lost_at_every_instant(lab: Laboratory, ledger: Ledger, name: str) -> None:
+    tally = experiments.power_loss(lab, name)
+    ledger.add("power", tally)
+    assert tally.points >= 5
+    _clean(tally)
+
+
+def test_enough_was_tried(ledger: Ledger) -> None:
+    totals = ledger.totals()
+    if len(totals) < 4:
+        pytest.skip("only a part was run")
+    assert totals["kill"][0] >= 500
+    assert totals["errno"][0] >= 750
+    assert totals["power"][0] >= 200
