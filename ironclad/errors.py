@@ -252,6 +252,54 @@ class EngineMissing(IroncladError):
     hint = "Run `ironclad doctor` to see which engines are there, or choose another with --engine."
 
 
+class EngineNotBuilt(EngineMissing):
+    """The engine's environment is not there."""
+
+    code = "E_ENGINE_ENVIRONMENT"
+    hint = "Run `ironclad engines install ENGINE` (the detail has the exact command), then retry the job."
+
+
+class EngineInstallFailed(IroncladError):
+    """The engine's environment could not be built."""
+
+    code = "E_ENGINE_INSTALL"
+    kind = ErrorKind.CONFIG
+    hint = "The detail has the installer's last words; run the same command again, it goes on where it stopped."
+
+
+class ModelMissing(IroncladError):
+    """The model is not in the store."""
+
+    code = "E_MODEL_MISSING"
+    kind = ErrorKind.CONFIG
+    hint = "Run the command that the detail names (`ironclad models pull` or `import`), then retry the job."
+
+
+class ModelMismatch(IroncladError):
+    """A model's files are not the ones that are pinned."""
+
+    code = "E_MODEL_DIGEST"
+    kind = ErrorKind.CONFIG
+    hint = "Get the files again: they are damaged or others. `ironclad models verify` names each."
+
+
+class LicenceNotAccepted(IroncladError):
+    """The model's licence was not accepted."""
+
+    code = "E_LICENCE"
+    kind = ErrorKind.CONFIG
+    hint = "Read it (`ironclad models licences`), then repeat the command with --accept-licence."
+
+
+class ModelUnreachable(IroncladError):
+    """The model's source does not answer."""
+
+    code = "E_MODEL_SOURCE"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "Try again later (what came is kept), or bring the files and use `ironclad models import`."
+
+
 class ModelBroken(IroncladError):
     """The engine could not load its model."""
 

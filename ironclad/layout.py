@@ -69,6 +69,11 @@ class Layout:
         return self.root / "models"
 
     @property
+    def engines(self) -> Path:
+        """Private environments of engines."""
+        return self.root / "engines"
+
+    @property
     def postgres(self) -> Path:
         """The embedded server's cluster."""
         return self.root / "postgres"

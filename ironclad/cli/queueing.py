@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ironclad.engines.registry import installed_engines
+from ironclad.engines import choice
 from ironclad.errors import BadRequest, NotFound
 from ironclad.ingest import claim
 from ironclad.ingest.places import DEFAULT_USER, absolute
@@ -100,6 +100,7 @@ class Wishes:
     priority: int = 0
     pool: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] | None = None
 
     def job(self, found: Found) -> NewJob:
         """The job to make of a file; the file stays where it is. Raises OSError if it is gone."""
@@ -107,29 +108,34 @@ class Wishes:
             user_id=self.user, source=found.path, relative_path=found.relative, stat=found.path.lstat(),
             ingest_mode="copy", priority=self.priority, engine=self.engine, engine_pool=self.engine_pool,
             output_format=self.output_format, stems=self.stems, options=dict(self.options), pool=self.pool,
+            parameters=self.parameters,
         )  # fmt: skip
 
 
 def wishes(
     settings: Settings, *, engine: str | None, output_format: Format | None, stems: str | None, force: bool,
+    model: str | None = None,
     output: Path | None = None, user: str = DEFAULT_USER, priority: int = 0, pool: str | None = None,
 ) -> Wishes:  # fmt: skip
     """Check what was asked for before any file is touched.
 
-    Raises `EngineMissing`, and `BadRequest` for stems that the engine does not make or an impossible output folder.
+    Raises `EngineMissing`, `NotFound` for a model that the engine does not have, and `BadRequest` for stems that it
+    does not make or an impossible output folder.
     """
-    spec = installed_engines().get(engine or settings.engine.name)
-    spec.resolve(settings.engine.parameters if engine is None else {})
+    chosen = choice.choose(settings, engine=engine, model=model)
     wanted = None if stems is None else tuple(dict.fromkeys(name.strip() for name in stems.split(",") if name.strip()))
-    spec.check_stems(stem for stem in wanted or settings.output.stems if stem != INSTRUMENTAL)
+    chosen.spec.check_stems(
+        (stem for stem in wanted or settings.output.stems if stem != INSTRUMENTAL),
+        str(chosen.parameters.get(choice.MODEL, "")),
+    )
     options: dict[str, Any] = {"force": True} if force else {}
     if output is not None:
         if output.exists() and not output.is_dir():
             raise BadRequest(f"{submit.display(output)} is a file; -o takes a folder.")
         options["output_dir"] = str(absolute(output))
-    pools = [name for name in spec.pools if name in settings.pools] or list(spec.pools)
     return Wishes(
-        engine=engine, engine_pool=pools[0], stems=wanted or None, user=user, priority=priority, pool=pool,
+        engine=engine, engine_pool=chosen.pool, parameters=chosen.parameters, stems=wanted or None, user=user,
+        priority=priority, pool=pool,
         output_format=None if output_format is None else output_format.value, options=options,
     )  # fmt: skip
 

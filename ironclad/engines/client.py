@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from ironclad.engines import failures
+from ironclad.engines import environments, failures
 from ironclad.engines.child import Child, clean_environment
 from ironclad.engines.contract import PrivateEnvironment
 from ironclad.engines.host import protocol
@@ -167,11 +167,12 @@ class EngineHost:
     def _command(self, interpreter: Path | None) -> Callable[[int], Sequence[str]]:
         if interpreter is None and isinstance(self.spec.environment, PrivateEnvironment):
             raise EngineMissing(f"The environment of engine {self.spec.name} is not built.", engine=self.spec.name)
-        python = str(interpreter or sys.executable)
+        start = [sys.executable, "-I", "-m", "ironclad.engines.host", "--entry", self.spec.entry]
+        if interpreter is not None:
+            start = environments.command(self.spec, interpreter)
 
         def argv(parent: int) -> Sequence[str]:
-            command = [python, "-I", "-m", "ironclad.engines.host", "--entry", self.spec.entry]
-            command += ["--parent", str(parent), "--memory-bytes", str(self.settings.memory_bytes)]
+            command = [*start, "--parent", str(parent), "--memory-bytes", str(self.settings.memory_bytes)]
             for folder in self.settings.search_path:
                 command += ["--path", str(folder)]
             return command

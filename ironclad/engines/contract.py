@@ -97,7 +97,7 @@ class PrivateEnvironment:
     """The engine needs a virtual environment of its own, built by `ironclad engines install`."""
 
     requirements: tuple[str, ...]
-    """Lines of a lock file: exact versions, with hashes where the index gives them."""
+    """Lines of a lock file: exact versions, with hashes where the index gives them. NumPy is among them."""
     python: str = ">=3.11"
     """Range of Python versions (PEP 440)."""
 
@@ -135,6 +135,8 @@ class EngineSpec:
     """One honest sentence about the results, shown wherever the engine is chosen."""
     exact_sum: bool = False
     """Whether the stems sum to the mixture (up to one rounding of a float32)."""
+    custom_models: bool = False
+    """Whether operators may import models of their own, under names that are not in `models`."""
 
     def __post_init__(self) -> None:
         if problems := _contradictions(self):

@@ -59,11 +59,13 @@ class Intake:
     Args:
         database: where jobs are.
         settings: the installation.
+        engine_pool: the work pool of the settings' engine.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, engine_pool: str = "cpu") -> None:
         self._database = database
         self._settings = settings
+        self._engine_pool = engine_pool
         self._pool = ThreadPoolExecutor(_CLAIMS_AT_A_TIME, thread_name_prefix="claim")
 
     def receive(self, root: str, candidates: Sequence[Candidate]) -> list[Received]:
@@ -107,6 +109,7 @@ class Intake:
         return NewJob(
             user_id=place.user_id, source=Path(root, place.below_root), relative_path=place.relative_path,
             stat=candidate.status, watch_root=root, ingest_mode=place.root.mode,
+            engine_pool=self._engine_pool,
         )  # fmt: skip
 
     def _receive_alone(self, root: str, candidate: Candidate) -> Received:

@@ -33,12 +33,13 @@ class Watcher:
     Args:
         database: open; when it does not answer, files wait and nothing is lost.
         settings: the installation.
+        engine_pool: the work pool of the settings' engine.
     """
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, engine_pool: str = "cpu") -> None:
         self._database = database
         self._settings = settings
-        self._intake = Intake(database, settings)
+        self._intake = Intake(database, settings, engine_pool)
         self._upkeep = _Upkeep(database, settings, self._rescan)
         self._roots = [
             RootWatch(

@@ -83,9 +83,17 @@ def _row(new: NewJob, settings: Settings) -> Job:
         relative_path=display(new.relative_path), ingest_mode=new.ingest_mode, archive_name=archive_name(new.source),
         engine=new.engine or settings.engine.name, output_format=new.output_format or settings.output.format,
         stems=list(new.stems or settings.output.stems),
-        parameters=dict(settings.engine.parameters if new.parameters is None else new.parameters),
+        parameters=_default_parameters(new, settings) if new.parameters is None else dict(new.parameters),
         options=dict(new.options), title=display(new.source.stem)[:_NAME_LIMIT],
     )  # fmt: skip
+
+
+def _default_parameters(new: NewJob, settings: Settings) -> dict[str, Any]:
+    """The settings' parameters and model belong to the settings' engine and to no other."""
+    if new.engine not in {None, settings.engine.name}:
+        return {}
+    model = {"model": settings.engine.model} if settings.engine.model else {}
+    return {**settings.engine.parameters, **model}
 
 
 _OTHER = sa.text(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ironclad.engines import choice, environments
 from ironclad.engines.client import EngineHost
-from ironclad.engines.registry import installed_engines
 from ironclad.engines.separation import HostSettings, Progress, SeparationRequest
 from ironclad.stages.context import Stage, StageContext, StageResult
 from ironclad.stages.stage import opened
@@ -29,18 +29,26 @@ def host_settings(settings: Settings, pool: str) -> HostSettings:
 
 def run(context: StageContext) -> StageResult:
     """Separate; the stems are float32 PCM with exactly the input's length."""
-    job = context.job
-    spec = installed_engines().get(job.engine)
+    job, layout = context.job, context.settings.layout
+    engine = choice.of_job(layout, job.engine, job.parameters)
+    spec, model = engine.spec, engine.spec.model(engine.model)
+    ready = choice.ready(layout, engine)
+    built = environments.current(layout, spec.name)
+    device = choice.device(context.settings.engine, spec, job.engine_pool, here=() if built is None else built.devices)
     mixture = opened(context, "stage", context.outputs["stage"].data["engine"])
     request = SeparationRequest(
         input=mixture.path, frames=mixture.frames, channels=mixture.channels, rate=mixture.sample_rate,
-        output=context.folder, params=job.parameters,
+        output=context.folder, params=engine.parameters,
     )  # fmt: skip
 
     def progress(step: Progress) -> None:
         context.progress(step.fraction, f"{step.done}/{step.total}")
 
-    with EngineHost(spec, settings=host_settings(context.settings, job.pool)) as host:
+    host = EngineHost(
+        spec, model=model.name, device=device, settings=host_settings(context.settings, job.pool),
+        interpreter=ready.interpreter, model_folder=ready.folder,
+    )  # fmt: skip
+    with host.start(context.check):
         separation = host.separate(request, progress=progress, check=context.check)
     stems = {
         name: {
@@ -51,17 +59,16 @@ def run(context: StageContext) -> StageResult:
     }  # fmt: skip
     return StageResult(
         data={
-            "engine": spec.name, "version": spec.version, "model": spec.model().name,
-            "model_digest": spec.model().digest, "parameters": separation.params, "stems": stems,
+            "engine": spec.name, "version": spec.version, "model": model.name, "device": device,
+            "model_digest": model.digest, "parameters": separation.params, "stems": stems,
             "exact_sum": spec.exact_sum,
         },
     )  # fmt: skip
 
 
-def parameters(job: Job, _settings: Settings) -> Mapping[str, Any]:
+def parameters(job: Job, settings: Settings) -> Mapping[str, Any]:
     """Engine, version, model digest and the parameters that affect the samples."""
-    spec = installed_engines().get(job.engine)
-    return spec.result_key("", spec.resolve(job.parameters))
+    return choice.of_job(settings.layout, job.engine, job.parameters).key()
 
 
 STAGE = Stage(name="separate", version=1, run=run, parameters=parameters, depends=("stage",))

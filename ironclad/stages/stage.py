@@ -8,7 +8,7 @@ from ironclad.audio.decode import Decoded, decode
 from ironclad.audio.downmix import to_channels
 from ironclad.audio.pcm import PcmFile
 from ironclad.audio.resample import resample
-from ironclad.engines.registry import installed_engines
+from ironclad.engines import choice
 from ironclad.errors import OutputInvalid
 from ironclad.stages.context import Stage, StageContext, StageResult
 from ironclad.stages.validate import limits
@@ -27,7 +27,7 @@ _STEREO = 2
 def run(context: StageContext) -> StageResult:
     """Decode; mix down to stereo where there are more channels; resample where the engine asks for its own rate."""
     job = context.job
-    spec = installed_engines().get(job.engine)
+    engine = choice.of_job(context.settings.layout, job.engine, job.parameters)
     raw = context.folder / "decoded.f32"
     decoded = decode(
         context.source, raw, limits(context.settings.limits),
@@ -44,8 +44,8 @@ def run(context: StageContext) -> StageResult:
     else:
         raw.rename(target)
         mixture = PcmFile(target, decoded.frames, decoded.channels, decoded.sample_rate)
-    engine = _for_engine(context, mixture, spec.sample_rate_of() or mixture.sample_rate, spec.channels)
-    return StageResult(data={"mixture": _shape(mixture), "engine": _shape(engine)})
+    shaped = _for_engine(context, mixture, engine.sample_rate or mixture.sample_rate, engine.spec.channels)
+    return StageResult(data={"mixture": _shape(mixture), "engine": _shape(shaped)})
 
 
 def _for_engine(context: StageContext, mixture: PcmFile, rate: int, channels: int) -> PcmFile:
@@ -79,9 +79,10 @@ def opened(context: StageContext, stage: str, shape: Mapping[str, Any]) -> PcmFi
 
 def parameters(job: Job, settings: Settings) -> Mapping[str, Any]:
     """The engine decides rate and channels; the limits decide what a truncated file gives."""
-    spec = installed_engines().get(job.engine)
+    engine = choice.of_job(settings.layout, job.engine, job.parameters)
     return {
-        "rate": spec.sample_rate_of(), "channels": spec.channels, "allow_truncated": settings.limits.allow_truncated,
+        "rate": engine.sample_rate, "channels": engine.spec.channels,
+        "allow_truncated": settings.limits.allow_truncated,
     }  # fmt: skip
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ironclad.cli import options, output, text
+from ironclad.cli import exits, options, output, text
+from ironclad.engines import choice, environments, install
+from ironclad.engines.models import ModelStore
 from ironclad.engines.registry import installed_engines
+from ironclad.errors import BadRequest, IroncladError
 
 if TYPE_CHECKING:
+    from ironclad.config import Settings
     from ironclad.engines.contract import EngineSpec
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
@@ -31,6 +37,16 @@ _ENGINE: Final = {
     "private_environment": "Whether it needs a virtual environment of its own.",
     "parameters": "Each with name, kind, default, minimum, maximum, choices, unit, help, affects_result.",
     "models": "Each with name, title, licence, quality, stems, bytes, digest.",
+    "environment": "Its private environment (`engines install` has the keys); null for none.",
+}
+_ENVIRONMENT: Final = {
+    "engine": "Whose it is.",
+    "folder": "Where it is.",
+    "digest": "Of the lock that it was built from.",
+    "python": "Version of its Python.",
+    "packages": "Versions by name.",
+    "devices": "Kinds of device that the engine found when it was installed, best first.",
+    "installed_at": "When.",
 }
 JSON: Final = {
     "engines list": {
@@ -38,6 +54,16 @@ JSON: Final = {
         "broken": "Plugins that do not load, each with name and error.",
     },
     "engines show": _ENGINE,
+    "engines install": _ENVIRONMENT,
+    "engines check": {
+        "engine": "Its name.",
+        "python": "Version of the Python it runs with.",
+        "devices": "Kinds of device that it finds now, best first.",
+        "packages": "Versions by name.",
+        "models": "Its models that are in the store, by name.",
+        "problems": "Models that are damaged, each with model and error.",
+    },
+    "engines remove": {"engine": "Its name.", "removed": "Whether there was an environment."},
 }
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -45,27 +71,33 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.callback()
 def engines() -> None:
-    """List and show separation engines."""
+    """List, show, install and remove separation engines."""
 
 
-def _data(spec: EngineSpec, plugin: str, default: str) -> dict[str, Any]:
-    return {**spec.to_dict(), "default": spec.name == default, "plugin": plugin}
+def _data(spec: EngineSpec, plugin: str, settings: Settings) -> dict[str, Any]:
+    built = environments.current(settings.layout, spec.name) if environments.is_private(spec) else None
+    return {
+        **spec.to_dict(), "default": spec.name == settings.engine.name, "plugin": plugin,
+        "environment": None if built is None else built.to_dict(),
+    }  # fmt: skip
 
 
 @app.command("list")
 def list_engines(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the engines that are installed."""
-    default = options.of(context).settings().engine.name
+    settings = options.of(context).settings()
     registry = installed_engines()
-    found = [_data(spec, registry.provider(spec.name).name, default) for spec in registry]
+    found = [_data(spec, registry.provider(spec.name).name, settings) for spec in registry]
     broken = [{"name": state.name, "error": state.error} for state in registry.plugins() if state.error]
     if as_json:
         output.print_json({"engines": found, "broken": broken})
         return
-    grid = output.Grid(("ENGINE", "DEFAULT", "STEMS", "DEVICES", "QUALITY"), wide="QUALITY")
+    grid = output.Grid(("ENGINE", "DEFAULT", "INSTALLED", "STEMS", "DEVICES", "QUALITY"), wide="QUALITY")
     for engine in found:
         grid.add(
-            engine["name"], "yes" if engine["default"] else None, " ".join(engine["stems"]),
+            engine["name"], "yes" if engine["default"] else None,
+            "no" if engine["private_environment"] and engine["environment"] is None else "yes",
+            " ".join(engine["stems"]),
             " ".join(engine["devices"]), engine["quality"],
         )  # fmt: skip
     grid.print()
@@ -81,9 +113,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one engine: stems, models with their licences, parameters with their ranges."""
-    default = options.of(context).settings().engine.name
+    settings = options.of(context).settings()
     registry = installed_engines()
-    engine = _data(registry.get(name), registry.provider(name).name, default)
+    engine = _data(choice.declared(settings.layout, name), registry.provider(name).name, settings)
     if as_json:
         output.print_json(engine)
         return
@@ -118,3 +150,81 @@ def _range(parameter: dict[str, Any]) -> str:
         return str(parameter["kind"])
     bounds = f"{'' if low is None else f'{low:g}'} … {'' if high is None else f'{high:g}'}"
     return f"{bounds} {parameter['unit']}".strip()
+
+
+@app.command("install")
+def install_engine(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ENGINE", help="Its name.")],
+    *,
+    find_links: Annotated[
+        list[Path] | None, typer.Option("--find-links", metavar="DIR", help="A folder of wheels (repeatable).")
+    ] = None,
+    extra_index: Annotated[
+        list[str] | None,
+        typer.Option("--extra-index", metavar="URL", help="One more package index, as for CPU builds (repeatable)."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="From the folders of wheels alone.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Even if it is installed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Build the engine's private environment; an interrupted installation goes on where it stopped."""
+    settings = options.of(context).settings()
+    spec = installed_engines().get(name)
+    source = install.Source(find_links=tuple(find_links or ()), extra_indexes=tuple(extra_index or ()), offline=offline)
+    built = install.install(
+        settings.layout, spec, source, again=again, uv=shutil.which("uv"),
+        say=lambda line: output.remark(line) if line and not as_json else None,
+    )  # fmt: skip
+    if as_json:
+        output.print_json(built.to_dict())
+        return
+    output.say(f"{name} runs with Python {built.python} in {built.folder}; devices: {', '.join(built.devices)}.")
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ENGINE", help="Its name.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Import the engine where it runs, and read every byte of its models."""
+    settings = options.of(context).settings()
+    spec = choice.declared(settings.layout, name)
+    report = install.check(settings.layout, spec)
+    store = ModelStore(settings.layout)
+    there: list[str] = []
+    problems: list[dict[str, Any]] = []
+    for stored in store.models(name):
+        try:
+            store.required(spec, stored.name)
+            there.append(stored.name)
+        except IroncladError as exc:
+            problems.append({"model": stored.name, "error": exc.to_dict()})
+    if as_json:
+        output.print_json({"engine": name, **report, "models": there, "problems": problems})
+    else:
+        output.say(f"{name} runs with Python {report['python']}; devices: {', '.join(report['devices'])}.")
+        output.say(f"Models: {', '.join(there) or 'none'}.")
+        for problem in problems:
+            output.remark(f"{problem['model']}: {problem['error']['detail']}", style="red")
+    if problems:
+        raise typer.Exit(exits.FAILED)
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ENGINE", help="Its name.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the engine's private environment; its models stay (`ironclad models remove`)."""
+    if Path(name).name != name or name.startswith("."):
+        raise BadRequest(f"{name!r} is not an engine's name")
+    removed = install.remove(options.of(context).settings().layout, name)
+    if as_json:
+        output.print_json({"engine": name, "removed": removed})
+    else:
+        output.say(f"The environment of {name} is removed." if removed else f"{name} has no environment.")

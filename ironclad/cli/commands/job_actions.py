@@ -10,10 +10,11 @@ from rich.text import Text
 
 from ironclad.cli import exits, failure, output, results, text
 from ironclad.cli.installation import Installation, opened
-from ironclad.engines.registry import installed_engines
+from ironclad.engines import choice
 from ironclad.errors import BadRequest, IroncladError
 from ironclad.jobs import control, pipeline, query
 from ironclad.jobs.states import JobState
+from ironclad.jobs.transition import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,20 +83,25 @@ def replay(
         typer.Option("--from", metavar="STAGE", help=f"Run again from here on: {', '.join(pipeline.STAGES)}."),
     ],
     engine: Annotated[str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="With another engine.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="With another model of the engine.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run settled jobs again from a stage on; results of earlier stages are used where they are still there."""
     with opened(context) as installation:
-        engine_pool = "cpu"
+        settings = installation.settings
         if engine is not None:
-            pools = installed_engines().get(engine).pools
-            engine_pool = next((pool for pool in pools if pool in installation.pools), pools[0])
+            choice.choose(settings, engine=engine, model=model)  # what cannot be is refused before any job is touched
 
         def action(session: Session, job_uuid: UUID) -> Job:
+            other: dict[str, Any] = {}
+            if engine is not None or model is not None:
+                chosen = choice.choose(settings, engine=engine or load(session, job_uuid).engine, model=model)
+                other = {"engine": chosen.engine, "engine_pool": chosen.pool, "parameters": chosen.parameters}
             return control.replay(
-                session, job_uuid, stage=stage, actor=installation.actor, pools=installation.pools, engine=engine,
-                engine_pool=engine_pool, parameters=None if engine is None else {},
-            )  # fmt: skip
+                session, job_uuid, stage=stage, actor=installation.actor, pools=installation.pools, **other
+            )
 
         _apply(installation, jobs, action, as_json=as_json)
 

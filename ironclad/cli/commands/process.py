@@ -32,6 +32,9 @@ def process(
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Its model; see `ironclad models list`.")
+    ] = None,
     output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
     stems: Annotated[
         str | None,
@@ -55,8 +58,9 @@ def process(
 
         def wishes(pool: str) -> Wishes:
             return queueing.wishes(
-                settings, engine=engine, output_format=output_format, stems=stems, force=force, output=out, pool=pool
-            )
+                settings, engine=engine, model=model, output_format=output_format, stems=stems, force=force,
+                output=out, pool=pool,
+            )  # fmt: skip
 
         slots = at_a_time or min(len(found), _MOST_AT_A_TIME, max(pool.slots for pool in settings.pools.values()))
         with display.watching(len(found), as_json=as_json) as shown:

@@ -43,6 +43,9 @@ def submit(
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="MODEL", help="Its model; see `ironclad models list`.")
+    ] = None,
     output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
     stems: Annotated[
         str | None,
@@ -62,7 +65,7 @@ def submit(
         settings = installation.settings
         found = queueing.gather(files, settings)
         wish = queueing.wishes(
-            settings, engine=engine, output_format=output_format, stems=stems, force=force, user=user,
+            settings, engine=engine, model=model, output_format=output_format, stems=stems, force=force, user=user,
             priority=priority,
         )  # fmt: skip
         if not any(entry.alive for entry in directory.announced(settings.layout.run)):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
+import platform
 import sys
+from importlib import metadata
 
 from ironclad.engines.host import process
 
@@ -12,10 +16,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the host until it is told to stop; the exit status."""
     parser = argparse.ArgumentParser(prog="ironclad-engine-host", description="Runs one separation engine.")
     parser.add_argument("--entry", required=True, help="module:callable that makes the separator")
-    parser.add_argument("--parent", type=int, required=True, help="process id to die with")
+    parser.add_argument("--parent", type=int, default=0, help="process id to die with")
     parser.add_argument("--memory-bytes", type=int, default=0, help="limit of private memory; 0 for none")
     parser.add_argument("--path", action="append", default=[], help="folder to import the engine from (repeatable)")
+    parser.add_argument("--probe", action="store_true", help="import the engine, print what is here as JSON, exit")
     options = parser.parse_args(arguments)
+    if options.probe:
+        sys.path[:0] = options.path
+        return probe(options.entry)
+    if not options.parent:
+        parser.error("--parent is missing")
     process.die_with_parent(options.parent)
     requests, events = process.claim_pipes()
     process.volunteer_for_oom()
@@ -25,6 +35,22 @@ def main(arguments: list[str] | None = None) -> int:
     from ironclad.engines.host.server import Channel, Server  # noqa: PLC0415
 
     return Server(Channel(requests, events), options.entry).run()
+
+
+def probe(entry: str) -> int:
+    """Import the engine and say what is there, one line of JSON on the real standard output; the exit status.
+
+    `devices` is what the separator's own `devices()` says, where it has one: the kinds it can use on this machine.
+    """
+    _requests, events = process.claim_pipes()
+    module_name, _, attribute = entry.partition(":")
+    separator = getattr(importlib.import_module(module_name), attribute)()
+    devices = separator.devices() if hasattr(separator, "devices") else ["cpu"]
+    packages = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    report = {"python": platform.python_version(), "devices": list(devices), "packages": packages}
+    with open(events, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a descriptor, not a path
+        stream.write(json.dumps(report) + "\n")
+    return 0
 
 
 if __name__ == "__main__":

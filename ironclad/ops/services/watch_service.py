@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from ironclad import log
 from ironclad.db.session import Database
+from ironclad.errors import IroncladError
 from ironclad.ingest.places import absolute
 from ironclad.ingest.watch import How
 from ironclad.ingest.watcher import Watcher
 from ironclad.ops.queue_metrics import WatchReader
 
 if TYPE_CHECKING:
+    from ironclad.config import Settings
     from ironclad.ingest.watch import RootStatus
     from ironclad.ops.health import HealthBoard
     from ironclad.ops.service import ServiceRuntime
@@ -32,7 +35,7 @@ class WatchService:
         database = Database.open(settings)
         try:
             WatchReader(database, runtime.metrics, [str(absolute(root.path)) for root in settings.watch_roots])
-            watcher = Watcher(database, settings)
+            watcher = Watcher(database, settings, _engine_pool(settings))
             polled = {str(root.path) for root in settings.watch_roots if root.watch == "polling"}
 
             def look() -> None:
@@ -47,6 +50,17 @@ class WatchService:
             watcher.run(runtime.stopping, ready)
         finally:
             database.close()
+
+
+def _engine_pool(settings: Settings) -> str:
+    """The work pool of the settings' engine; cpu where that engine is not there, which its jobs will then say."""
+    from ironclad.engines import choice  # noqa: PLC0415 - loads the plugins
+
+    try:
+        return choice.choose(settings).pool
+    except IroncladError as exc:
+        log.get().error("engine_not_usable", engine=settings.engine.name, error=exc.to_dict())
+        return "cpu"
 
 
 def report(health: HealthBoard, roots: list[RootStatus], polled: set[str]) -> None:

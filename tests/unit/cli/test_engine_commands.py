@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ironclad.cli.commands import engines, plugins
+from ironclad.cli.commands import engines, models, plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,3 +46,29 @@ def test_plugins_list(run: Callable[..., Result]) -> None:
     assert center["builtin"] is True
     assert center["status"] == "loaded"
     assert center["error"] is None
+
+
+def test_models_of_an_engine_without_any(run: Callable[..., Result]) -> None:
+    data = json.loads(run("models", "list", "center", "--json").stdout)
+    assert data == {"models": []}
+    assert json.loads(run("models", "licences", "--json").stdout) == {"models": []}
+    assert json.loads(run("models", "verify", "--json").stdout) == {"models": []}
+    removed = json.loads(run("models", "remove", "center", "none", "--json").stdout)
+    assert set(removed) == set(models.JSON["models remove"])
+    assert removed["removed"] is False
+    assert run("models", "remove", "..", "none").exit_code == 5
+    assert run("models", "verify", "center", "none").exit_code == 5
+    assert run("models", "import", "center", "big", "nothing", "--accept-licence").exit_code == 5
+    assert run("models", "pull", "center", "big").exit_code == 5
+
+
+def test_an_engine_that_needs_no_environment(run: Callable[..., Result]) -> None:
+    result = run("engines", "install", "center")
+    assert result.exit_code == 2
+    assert "nothing to install" in result.stderr
+    data = json.loads(run("engines", "check", "center", "--json").stdout)
+    assert set(data) == set(engines.JSON["engines check"])
+    assert (data["devices"], data["models"], data["problems"]) == (["cpu"], [], [])
+    removed = json.loads(run("engines", "remove", "center", "--json").stdout)
+    assert removed == {"engine": "center", "removed": False}
+    assert run("engines", "remove", "../x").exit_code == 2

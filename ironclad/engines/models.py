@@ -1,0 +1,268 @@
+"""The model store: weights by engine and name, each file pinned by its SHA-256, shared by every worker.
+
+`models/ENGINE/NAME/` holds the files and `manifest.json`; a folder appears, changes and goes in one rename. The
+plugin's declaration says what a model's files must be. Files that are others (a fine-tuned model, a converted one) can
+be imported by an operator who says so: then the manifest's digests are the pins, and results are told apart by them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from ironclad import durable
+from ironclad.engines.contract import ModelFile, ModelSpec
+from ironclad.errors import BadRequest, LicenceNotAccepted, ModelMismatch, ModelMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from ironclad.engines.contract import EngineSpec
+    from ironclad.layout import Layout
+
+MANIFEST: Final = "manifest.json"
+_SCHEMA: Final = 1
+_CHUNK: Final = 1 << 20
+OWN_LICENCE: Final = "as the operator says"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredModel:
+    """A model in the store."""
+
+    engine: str
+    name: str
+    folder: Path
+    files: tuple[ModelFile, ...]
+    licence: str
+    licence_accepted_at: str
+    origin: str
+    """Where it came from, in words."""
+    imported_at: str
+    official: bool
+    """Whether the files are the ones that the plugin declares."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return {
+            "engine": self.engine, "model": self.name, "folder": str(self.folder), "licence": self.licence,
+            "licence_accepted_at": self.licence_accepted_at, "origin": self.origin, "imported_at": self.imported_at,
+            "official": self.official, "bytes": sum(file.size for file in self.files),
+            "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.files],
+        }  # fmt: skip
+
+
+class ModelStore:
+    """The models of one data folder. Holds no state of its own."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.root = layout.models
+
+    def folder(self, engine: str, model: str) -> Path:
+        """Where a model is, or would be."""
+        return self.root / engine / model
+
+    def get(self, engine: str, model: str) -> StoredModel | None:
+        """A model that is in the store; None if it is not, or its manifest cannot be read."""
+        folder = self.folder(engine, model)
+        try:
+            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            if data["schema"] != _SCHEMA:
+                return None
+            files = tuple(ModelFile(path=f["path"], size=f["size"], sha256=f["sha256"]) for f in data["files"])
+            return StoredModel(
+                engine=engine, name=model, folder=folder, files=files, licence=data["licence"],
+                licence_accepted_at=data["licence_accepted_at"], origin=data["origin"],
+                imported_at=data["imported_at"], official=bool(data["official"]),
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def models(self, engine: str) -> list[StoredModel]:
+        """Every model of an engine that is in the store, by name."""
+        base = self.root / engine
+        names = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+        found = [self.get(engine, name) for name in names if not durable.is_temporary(name)]
+        return [model for model in found if model is not None]
+
+    def effective(self, spec: EngineSpec) -> EngineSpec:
+        """The declaration with what the store holds: models imported by the operator, their files, their digests."""
+        if not any(model.files for model in spec.models) and not spec.custom_models:
+            return spec
+        stored = {model.name: model for model in self.models(spec.name)}
+        known = [
+            replace(model, files=stored.pop(model.name).files) if model.name in stored else model
+            for model in spec.models
+        ]
+        own = [
+            ModelSpec(name=model.name, title="imported", licence=model.licence, files=model.files)
+            for model in stored.values()
+            if spec.custom_models
+        ]
+        return replace(spec, models=(*known, *own))
+
+    def required(self, spec: EngineSpec, model: str = "") -> Path | None:
+        """The folder of a model whose files are all there and unchanged (None: it has no files).
+
+        Reads every byte (0.1 to 0.3 s for 84 MB). Raises `NotFound`, `ModelMissing` with the command that brings it,
+        `ModelMismatch`.
+        """
+        chosen = self.effective(spec).model(model)
+        if not chosen.files:
+            return None
+        stored = self.get(spec.name, chosen.name)
+        if stored is None:
+            raise ModelMissing(_how(spec, chosen), engine=spec.name, model=chosen.name)
+        if problems := check(stored):
+            command = f"ironclad models verify {spec.name} {chosen.name}"
+            raise ModelMismatch(
+                f"{'; '.join(problems)} (`{command}`)", engine=spec.name, model=chosen.name, folder=stored.folder
+            )
+        return stored.folder
+
+    def add(
+        self, spec: EngineSpec, model: str, found: Iterable[tuple[str, Path]], *, origin: str, accept_licence: bool,
+        pin: bool = False, progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> StoredModel:  # fmt: skip
+        """Copy files into the store and pin them. Replaces a model of that name in one step.
+
+        Args:
+            spec: the engine, as its plugin declares it.
+            model: the model's name; with `pin` and an engine that takes such, any name.
+            found: paths in the model's folder, and the files.
+            origin: where they came from, in words.
+            accept_licence: the operator has accepted the model's licence.
+            pin: trust files that are not the declared ones.
+            progress: bytes copied, of all.
+
+        Raises `NotFound`, `ModelMismatch`, `LicenceNotAccepted`, `BadRequest`, `DiskFull`.
+        """
+        declared = next((one for one in spec.models if one.name == model), None)
+        if declared is None and not (pin and spec.custom_models):
+            spec.model(model)  # raises, with the names there are
+        files = dict(found)
+        if not files:
+            raise BadRequest(f"there is no file for model {model}")
+        if bad := [path for path in files if not _inside(path)]:
+            raise BadRequest(f"{bad[0]!r} leads out of the model's folder")
+        self._check_licence(spec, declared, model, accept_licence=accept_licence)
+        base = self.root / spec.name
+        durable.make_dirs(base)
+        total, done = sum(path.stat().st_size for path in files.values()), 0
+        temporary = base / f".{secrets.token_hex(8)}.tmp"
+        try:
+            temporary.mkdir()
+            pins: list[ModelFile] = []
+            for name, source in sorted(files.items()):
+                target = temporary / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                before = done
+                digest = _copy(source, target, lambda count, at=before: progress(at + count, total))  # type: ignore[misc]  # a default binds the loop's value
+                done += target.stat().st_size
+                pins.append(ModelFile(path=name, size=target.stat().st_size, sha256=digest))
+            official = declared is not None and _same(pins, declared.files)
+            if not official and not pin:
+                raise ModelMismatch(_differences(declared, pins), engine=spec.name, model=model)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            licence = declared.licence if declared is not None else OWN_LICENCE
+            stored = StoredModel(
+                engine=spec.name, name=model, folder=self.folder(spec.name, model), files=tuple(pins), licence=licence,
+                licence_accepted_at=now, origin=origin, imported_at=now, official=official,
+            )  # fmt: skip
+            durable.write_atomic(
+                temporary / MANIFEST, json.dumps({"schema": _SCHEMA, **stored.to_dict()}, indent=1).encode()
+            )
+            durable.commit_folder(temporary, stored.folder)
+        except OSError:
+            with durable.stored(temporary):
+                raise
+        finally:
+            durable.remove_tree(temporary, reason="not imported")
+        return stored
+
+    def remove(self, engine: str, model: str) -> bool:
+        """Remove a model; whether it was there."""
+        folder = self.folder(engine, model)
+        there = folder.is_dir()
+        durable.remove_tree(folder, reason=f"model {engine}/{model} removed")
+        return there
+
+    def _check_licence(self, spec: EngineSpec, declared: ModelSpec | None, model: str, *, accept_licence: bool) -> None:
+        """Accepted once is accepted: a model that is in the store under the same licence needs no second yes."""
+        licence = declared.licence if declared is not None else OWN_LICENCE
+        before = self.get(spec.name, model)
+        if accept_licence or (before is not None and before.licence == licence):
+            return
+        raise LicenceNotAccepted(f"{spec.name}/{model}: {licence}", engine=spec.name, model=model)
+
+
+def check(stored: StoredModel, progress: Callable[[int], None] = lambda _count: None) -> list[str]:
+    """What is wrong with the files of a model, in words; reads every byte. `progress` gets bytes read."""
+    problems: list[str] = []
+    for file in stored.files:
+        path = stored.folder / file.path
+        try:
+            size = path.stat().st_size
+            if size != file.size:
+                problems.append(f"{file.path} has {size} bytes, not {file.size}")
+            elif sha256(path, progress) != file.sha256:
+                problems.append(f"{file.path} has another SHA-256 than is pinned")
+        except OSError as exc:
+            problems.append(f"{file.path}: {exc.strerror}")
+    return problems
+
+
+def sha256(path: Path, progress: Callable[[int], None] = lambda _count: None) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            progress(len(chunk))
+    return hasher.hexdigest()
+
+
+def _copy(source: Path, target: Path, progress: Callable[[int], None]) -> str:
+    hasher = hashlib.sha256()
+    done = 0
+    with source.open("rb") as reader, target.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            hasher.update(chunk)
+            writer.write(chunk)
+            done += len(chunk)
+            progress(done)
+    return hasher.hexdigest()
+
+
+def _same(pins: Iterable[ModelFile], declared: Iterable[ModelFile]) -> bool:
+    return {(file.path, file.sha256) for file in pins} == {(file.path, file.sha256) for file in declared}
+
+
+def _differences(declared: ModelSpec | None, pins: Iterable[ModelFile]) -> str:
+    wanted = {file.path: file for file in declared.files} if declared is not None else {}
+    got = {file.path: file for file in pins}
+    words = [f"{path} is missing" for path in wanted if path not in got]
+    words += [f"{path} does not belong to it" for path in got if path not in wanted]
+    words += [
+        f"{path} has SHA-256 {got[path].sha256}, not {file.sha256}"
+        for path, file in wanted.items()
+        if path in got and got[path].sha256 != file.sha256
+    ]
+    return "; ".join(words) + ". To trust other files of your own, add --pin."
+
+
+def _how(spec: EngineSpec, model: ModelSpec) -> str:
+    size = sum(file.size for file in model.files)
+    pull = f"`ironclad models pull {spec.name} {model.name} --accept-licence`"
+    local = f"`ironclad models import {spec.name} {model.name} PATH --accept-licence`"
+    way = f"{pull}, or without a network {local}" if any(file.sources for file in model.files) else local
+    return f"{model.name} of engine {spec.name} ({size / 1e6:.0f} MB; licence: {model.licence}). Run {way}."
+
+
+def _inside(path: str) -> bool:
+    return bool(path) and not path.startswith("/") and not {"..", ""} & set(path.split("/")) and path != MANIFEST
