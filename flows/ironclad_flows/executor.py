@@ -180,7 +180,7 @@ class PrefectExecutor:
         return dict(run)
 
     def _deploy(self, call: _Call, pool: str) -> str:
-        # No limit of Prefect's: it would count runs whose process is gone. Workers have theirs (`--limit`), we have ours.
+        # No limit of Prefect's: it would count runs whose process is gone. Workers have their own (`--limit`).
         if call.json("GET", f"/work_pools/{pool}", missing=True) is None:
             call.json(
                 "POST",
