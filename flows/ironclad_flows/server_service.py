@@ -144,7 +144,7 @@ def main() -> int:
 
 
 def _listen_again(settings: Settings) -> socket.socket:
-    """As set; a free port (0) is the one of last time if that is still free, so that nobody loses a restarted server."""
+    """As set; a free port (0) is the one of last time if that is still free, so nobody loses a restarted server."""
     prefect = settings.prefect
     last = environment.last_port(settings) if prefect.port == 0 else None
     if last is not None:
