@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ironclad import durable
+from ironclad.library.naming import PathTemplate
 from ironclad.metadata.candidate import Candidate
 from ironclad.metadata.convert import portable
 from ironclad.metadata.read import Reading
@@ -26,11 +27,13 @@ PICTURES = "pictures"
 
 
 def run(context: StageContext) -> StageResult:
-    """Complete the tags; keep the pictures.
+    """Complete the tags; keep the pictures. Raises `ConfigError` for a path template that cannot work.
 
     Its marker holds the finished tags (`reading`), the tags as they were read (`read`), the origin of each, what became
     of a lookup, and the pictures that had to be changed.
     """
+    if context.settings.output.template:
+        PathTemplate(context.settings.output.template)  # one that cannot work is told now, not after the separation
     before = context.outputs["categorize"]
     reading = Reading.from_dict(before.data["reading"], before.folder / PICTURES)
     pictures = context.folder / PICTURES

@@ -13,7 +13,7 @@ from ironclad.library.naming import DEFAULT_TEMPLATE, PathTemplate, track_name
 from ironclad.library.receipt import SUFFIX, Receipt
 from ironclad.metadata.convert import cover_name, front_cover
 from ironclad.metadata.derive import derive, path_fields
-from ironclad.stages import neighbours, receipts, scans
+from ironclad.stages import leavings, neighbours, receipts, scans
 from ironclad.stages.context import Published, Stage, StageContext, StageResult
 from ironclad.stages.metadata import finished
 from ironclad.stages.tagging import derivation
@@ -142,6 +142,7 @@ def run(context: StageContext) -> StageResult:
             _cover(context, published)
         paths.append({"kind": published.kind, "path": str(published.path), "blake3": published.blake3})
         context.fraction((index + 1) / len(made.data["files"]))
+    data["removed"] = leavings.sweep(context, root(context))
     if not context.job.options.get("output_dir"):
         data["scans"] = scans.announce(context, [Path(one["path"]).parent for one in paths])
     return StageResult(data={**data, "published": paths})

@@ -189,3 +189,37 @@ def test_strangers_in_the_folder_count(settings: Settings, run: Organize, make_s
     make_song(settings.layout.output / "Ana" / "Colours" / "99.flac", 1.0, title="Blue", album="Other")
     rules = {finding["rule"] for finding in run().data["lint"]}
     assert "mixed-folder" in rules
+
+
+def test_a_result_under_another_name_takes_the_place_of_the_older(
+    database: Database, settings: Settings, claims: Claims, run: Organize
+) -> None:
+    claim = claims()
+    run(claim=claim)
+    result = run(TrackTags(**{**TAGS.present(), "album": "Shades"}), claim=claim)
+    old = settings.layout.output / "Ana/Colours/01 - Blue (Instrumental).flac"
+    assert result.data["removed"] == [str(old), f"{old}.receipt.json"]
+    name = "Ana/Shades/01 - Blue (Instrumental).flac"
+    # The cover stays where it is: other songs of that album may have no other.
+    assert library(settings) == ["Ana/Colours/cover.png", name, f"{name}.receipt.json", "Ana/Shades/cover.png"]
+    with database.session() as session:
+        said = session.scalars(sa.text("SELECT data->>'reason' FROM job_event WHERE kind = 'removed'")).all()
+    assert said == ["published anew under another name"] * 2
+
+
+def test_an_older_result_that_somebody_changed_stays(settings: Settings, claims: Claims, run: Organize) -> None:
+    claim = claims()
+    run(claim=claim, output={"receipts": False, "cover": False})
+    [old] = settings.layout.output.rglob("*.flac")
+    old.write_bytes(b"mine now")
+    other = TrackTags(**{**TAGS.present(), "album": "Shades"})
+    assert run(other, claim=claim, output={"receipts": False, "cover": False}).data["removed"] == []
+    assert old.read_bytes() == b"mine now"
+
+
+def test_an_emptied_folder_goes_and_the_library_stays(settings: Settings, claims: Claims, run: Organize) -> None:
+    claim = claims()
+    quiet = {"receipts": False, "cover": False}
+    run(claim=claim, output=quiet)
+    run(TrackTags(**{**TAGS.present(), "album_artists": ("Bea",)}), claim=claim, output=quiet)
+    assert [path.name for path in settings.layout.output.iterdir()] == ["Bea"]

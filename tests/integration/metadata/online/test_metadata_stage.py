@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from stage_contexts import context, read_outputs
 
 from ironclad.config import Settings
-from ironclad.errors import Cancelled
+from ironclad.errors import Cancelled, ConfigError
 from ironclad.jobs import lease, submit
 from ironclad.metadata.candidate import Candidate
 from ironclad.metadata.http import Manners
@@ -53,9 +53,11 @@ def run(database: Database, settings: Settings, claim: lease.Claim, service: Any
     def go(
         tags: TrackTags, pictures: tuple[Picture, ...] = (), *, musicbrainz: Mapping[str, object] | None = None,
         cover_art: Mapping[str, object] | None = None, check: Callable[[], None] = lambda: None,
+        template: str = "",
     ) -> StageResult:  # fmt: skip
         mine = Settings.model_validate({
             **settings.model_dump(),
+            "output": {"template": template},
             "metadata": {
                 "musicbrainz": {
                     "enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1, "timeout_seconds": 5,
@@ -200,6 +202,11 @@ def test_pictures_that_not_every_player_reads_become_jpeg(run: Stage, webp: byte
     assert picture["mime"] == "image/jpeg"
     [change] = result.data["picture_changes"]
     assert change["reason"] == "converted from image/webp to JPEG"
+
+
+def test_a_template_that_cannot_work_is_told_before_the_work(run: Stage) -> None:
+    with pytest.raises(ConfigError, match=r"line 1, column 17: there is no field 'nothing'"):
+        run(UNTITLED, template="{{ artist }}/{{ nothing }}")
 
 
 def test_art_that_is_no_image_is_left_out_and_told(run: Stage) -> None:

@@ -118,7 +118,8 @@ def test_one_request_a_second_for_all(client: Client, service: Any) -> None:
         one.recording(f"x{number}")
         other.recording(f"x{number}")
     times = [asked.at for asked in service.asked]
-    assert min(later - earlier for earlier, later in pairwise(times)) > 0.17
+    # None before its turn; the first one's lateness (a busy machine) is all that can be missing.
+    assert all(at - times[0] > 0.2 * number - 0.1 for number, at in enumerate(times)), times
 
 
 WORKER = """

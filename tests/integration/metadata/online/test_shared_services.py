@@ -37,6 +37,7 @@ def test_two_workers_together_keep_the_rate(database_url: str, service: Any) -> 
     assert [worker.exitcode for worker in workers] == [0, 0]
     times = sorted(asked.at for asked in service.asked)
     assert len(times) == 2 * EACH
+    print(f"2 workers, {len(times)} requests at", [round(at - times[0], 2) for at in times])  # noqa: T201 - a figure
     # Each request is sent at its point in time or a little late: the first one's lateness is all that can be missing.
     assert all(at - times[0] > INTERVAL * number - LATE for number, at in enumerate(times)), times
 
