@@ -58,7 +58,21 @@ def gone(process: str) -> bool:
     pid, _, was = rest.partition("/")
     if namespace != _namespace() or not pid.isdigit() or not was.startswith(f"{_boot()}/"):
         return False
-    return identity(int(pid)) != was
+    now = identity(int(pid))
+    return now != was and not (now is None and _hidden(int(pid)))
+
+
+def _hidden(pid: int) -> bool:
+    """Whether there is such a process but /proc, mounted with `hidepid` (as by systemd's ProtectProc=), hides it."""
+    if _stat(pid) is not None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _stat(pid) is None
 
 
 def signal_on_parent_death(number: signal.Signals) -> None:

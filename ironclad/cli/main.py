@@ -61,6 +61,7 @@ COMMANDS: Final = (
     Entry("config", "Show and check the settings.", "config"),
     Entry("db", "Migrate and check the database.", "db"),
     Entry("doctor", "Check the installation; each problem comes with what to do.", "doctor"),
+    Entry("install", "Write the files that make services of Ironclad on this host.", "install"),
     Entry("run", "Run one service in the foreground (systemd, containers).", "run"),
     Entry("demo", "Take three songs with known stems through everything.", "demo"),
     Entry("demo-songs", "Write three short songs, tagged, with their true stems.", "demo_songs"),

@@ -30,6 +30,7 @@ OFFSETS: Final[Mapping[str, int]] = {
     "prefect": 5,
     "notify": 6,
     "api": 7,
+    "postgres": 8,
 }
 """Port of each service's health and metrics endpoint, counted from services.base_port."""
 

@@ -232,8 +232,9 @@ def exit_code(error: IroncladError) -> int:
 
 
 def run_service(
-    name: str, make: Callable[[], Service], settings: Settings, *, kind: str | None = None, pool: str | None = None
-) -> int:
+    name: str, make: Callable[[], Service], settings: Settings, *, kind: str | None = None, pool: str | None = None,
+    heartbeat: bool = True,
+) -> int:  # fmt: skip
     """Run a service until it is told to stop. Returns the exit code.
 
     Args:
@@ -242,11 +243,12 @@ def run_service(
         settings: ours.
         kind: see `ServiceRuntime`.
         pool: see `ServiceRuntime`.
+        heartbeat: see `ServiceRuntime`.
     """
     human = {"auto": None, "human": True, "json": False}[settings.log.format]
     log.configure(service=name, level=settings.log.level, human=human)
     try:
-        with ServiceRuntime(name, settings, kind=kind, pool=pool) as runtime:
+        with ServiceRuntime(name, settings, kind=kind, pool=pool, heartbeat=heartbeat) as runtime:
             make().run(runtime)
     except IroncladError as exc:
         log.get().error("service_failed", error=exc.to_dict())

@@ -20,7 +20,7 @@ _WORKER = "worker"
 @app.command(no_args_is_help=True)
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="SERVICE", help="watch, dispatch, prefect or worker.")],
+    name: Annotated[str, typer.Argument(metavar="SERVICE", help="watch, dispatch, prefect, worker or postgres.")],
     *,
     pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Of a worker.")] = None,
 ) -> None:

@@ -1,0 +1,118 @@
+"""`ironclad install`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from ironclad.cli import options, output
+from ironclad.ops.install import files, units
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ironclad.ops.install.files import Planned
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+_FILES: Final = {
+    "files": "Each file: `path`, `outcome` (created, changed, unchanged, removed, edited) and, with --dry-run, `text`.",
+    "next": "The commands to give next, in order.",
+}
+JSON: Final = {"install systemd": _FILES}
+_FORMER: Final = (
+    "etc/systemd/system/ironclad*.service", "etc/systemd/system/ironclad*.timer",
+    "etc/systemd/system/ironclad*.service.d/10-gpu.conf",
+)  # fmt: skip
+_SYSTEM_DATA: Final = Path("/var/lib/ironclad")
+
+Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Write below this folder instead of `/`.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; print what would be written.")]
+Force = Annotated[bool, typer.Option("--force", help="Write also over files that were changed; keeps NAME.old.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def install() -> None:
+    """Write the files that make services of Ironclad on this host."""
+
+
+@app.command()
+def systemd(
+    context: typer.Context,
+    *,
+    root: Root = Path("/"),
+    dry_run: DryRun = False,
+    force: Force = False,
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="The account that services run as.")] = "ironclad",
+    program: Annotated[
+        Path | None, typer.Option("--program", metavar="FILE", help="The ironclad to start; by default this one.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="SERVICE",
+            help="Services of this host, repeated: postgres, prefect, watch, dispatch, worker.",
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow", metavar="ADDRESS", help="Hosts or networks that services may talk to, besides this one; or any."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write systemd units for this host; drop-ins of yours stay.
+
+    Pools, watch roots and times come from the settings in force (--config chooses the file). The data folder is
+    /var/lib/ironclad unless a setting or --data-dir says otherwise. Nothing is started.
+    """
+    loaded = options.of(context).loaded()
+    settings = loaded.settings
+    data_dir = _SYSTEM_DATA if loaded.origin("data_dir") == "default" else settings.layout.root
+    own = {"postgres"} if settings.database_url is not None else set()
+    remote = {"prefect"} if settings.prefect.api_url is not None else set()
+    host = units.Host(
+        program=program or Path(sys.executable).with_name("ironclad"), data_dir=data_dir, user=user,
+        pools=tuple(settings.pools),
+        roles=tuple(only) if only else tuple(role for role in units.ROLES if role not in own | remote),
+        drain_seconds=settings.prefect.drain_seconds,
+        write_paths=tuple(r.path for r in settings.ingest.roots if not r.path.is_relative_to(data_dir)),
+        networks=("any",) if "any" in (allow or ()) else ("localhost", *(allow or ())),
+    )  # fmt: skip
+    commands = [
+        "systemd-sysusers", "systemd-tmpfiles --create", "systemctl daemon-reload",
+        "systemctl enable --now ironclad.target",
+    ]  # fmt: skip
+    once = {units.CONFIG.relative_to("/"): units.settings_file(host)}
+    planned = files.plan(root.absolute(), units.render(host), _FORMER, once)
+    _carry_out(planned, commands, dry_run=dry_run, force=force, as_json=as_json)
+
+
+def _carry_out(
+    planned: Sequence[Planned], commands: Sequence[str], *, dry_run: bool, force: bool, as_json: bool
+) -> None:
+    done = planned if dry_run else files.write(planned, force=force)
+    if as_json:
+        rows = [{"path": one.path, "outcome": one.outcome, **({"text": one.text} if dry_run else {})} for one in done]
+        output.print_json({"files": rows, "next": list(commands)})
+        return
+    if dry_run:
+        _show(done)
+        return
+    for one in done:
+        output.say(f"{one.outcome:<9} {one.path}")
+    output.say("\nNext, as root:")
+    for command in commands:
+        output.say(f"    {command}")
+
+
+def _show(planned: Sequence[Planned]) -> None:
+    for one in planned:
+        output.say(f"### {one.path} ({one.outcome})")
+        output.say(one.text)

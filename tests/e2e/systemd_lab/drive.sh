@@ -1,0 +1,67 @@
+#!/bin/bash
+# What an operator does, as docs/install.md says, with what came of it in /run/lab/results.
+results=/run/lab/results
+trap 'touch $results/over' EXIT
+set -ex
+as_ironclad() { setpriv --reuid ironclad --regid ironclad --init-groups "$@"; }
+show() { systemctl show -p Id -p ActiveState -p SubState -p Result -p NRestarts -p MainPID -p ExecMainStatus "$@"; }
+
+/opt/ironclad/bin/ironclad install systemd --program /opt/ironclad/bin/ironclad > $results/installed
+systemd-sysusers /etc/sysusers.d/ironclad.conf
+systemd-tmpfiles --create /etc/tmpfiles.d/ironclad.conf
+install -m 640 -g ironclad /dev/null /etc/ironclad/secrets/not_a_setting
+{ set +x; } 2> /dev/null
+secret=SECRET$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
+echo "$secret" > /etc/ironclad/secrets/not_a_setting
+set -x
+systemctl daemon-reload
+date +%s.%N > $results/begun
+systemctl enable --now ironclad.target
+date +%s.%N > $results/ready
+units='ironclad-postgres ironclad-schema ironclad-prefect ironclad-watch ironclad-dispatch ironclad-worker@cpu'
+show $units > $results/started
+for unit in $units; do
+    pid=$(systemctl show -P MainPID $unit)
+    [ "$pid" = 0 ] && continue
+    { grep -E '^(Uid|CapBnd|NoNewPrivs|Seccomp|Seccomp_filters):' /proc/$pid/status
+      tr '\0' '\n' < /proc/$pid/environ | grep CREDENTIALS_DIRECTORY || true; } > $results/status-$unit
+done
+ls /run/credentials/ironclad-watch.service > $results/credentials
+
+as_ironclad /opt/ironclad/bin/ironclad demo-songs /var/lib/ironclad/songs
+song=$(find /var/lib/ironclad/songs -name '*.flac' -not -path '*stems*' | sort | head -1)
+as_ironclad install -D -m 640 "$song" /var/lib/ironclad/beside/song.flac
+as_ironclad mkdir -p /var/lib/ironclad/input/ana
+as_ironclad mv /var/lib/ironclad/beside/song.flac /var/lib/ironclad/input/ana/
+for _ in $(seq 450); do
+    [ -n "$(find /var/lib/ironclad/output -name '*.flac' -not -name '.*')" ] && break
+    sleep 0.2
+done
+find /var/lib/ironclad/output -type f -printf '%M %u %p\n' > $results/published
+as_ironclad /opt/ironclad/bin/ironclad status --json > $results/queue.json
+as_ironclad /opt/ironclad/bin/ironclad doctor --json > $results/doctor.json || true
+
+# The database dies under everything: it comes back, and nothing else is started again for it.
+kill -9 $(head -1 /var/lib/ironclad/postgres/postmaster.pid)
+for _ in $(seq 100); do [ "$(systemctl show -P NRestarts ironclad-postgres)" = 1 ] && systemctl -q is-active ironclad-postgres && break; sleep 0.2; done
+show $units > $results/recovered
+
+systemctl start ironclad-worker@nonsense || true
+sleep 1
+show ironclad-worker@nonsense > $results/wrong
+
+# The secret reached the services; it must be nowhere else.
+cmp /etc/ironclad/secrets/not_a_setting /run/credentials/ironclad-watch.service/ironclad_not_a_setting > $results/credential
+{ set +x; } 2> /dev/null
+grep -rlF "$secret" /proc/[0-9]*/environ /proc/[0-9]*/cmdline /var/lib/ironclad /etc/systemd $results > $results/leaks 2> /dev/null || true
+set -x
+date +%s.%N > $results/stopping
+systemctl stop ironclad.target
+for _ in $(seq 150); do
+    systemctl show -P ActiveState $units | grep -qE '^(active|deactivating|activating)$' || break
+    sleep 0.2
+done
+date +%s.%N > $results/stopped
+show $units > $results/ended
+ps -u ironclad -o pid=,args= > $results/left || true
+tail -3 /var/lib/ironclad/postgres/server.log > $results/server.log

@@ -1,0 +1,165 @@
+"""The units at work: the real systemd as process 1 of its own namespaces installs, starts, hurts and stops Ironclad.
+
+`systemd_lab/boot.sh` makes the machine, `systemd_lab/drive.sh` is the operator. Nothing of the host is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow, pytest.mark.services, pytest.mark.xdist_group("services"), pytest.mark.timeout(200)
+]  # fmt: skip
+
+ROOT = Path(__file__).parents[2]
+LAB = Path(__file__).parent / "systemd_lab"
+SYSTEMD = Path("/lib/systemd/systemd")
+NAMESPACES = "unshare --mount --pid --cgroup --ipc --uts --net --fork --mount-proc"
+ENTER = f'echo $$ > "$0/cgroup.procs" && exec {NAMESPACES} --kill-child bash "$1"'
+PATIENCE = 150.0
+UNITS = ("postgres", "schema", "prefect", "watch", "dispatch", "worker@cpu")
+
+
+def cgroup2() -> Path | None:
+    """Where cgroup v2 is mounted for writing, if it is."""
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, where, kind, options, *_ = line.split()
+        if kind == "cgroup2" and "rw" in options.split(","):
+            return Path(where)
+    return None
+
+
+def impossible() -> str:
+    """Why no machine can be made here; empty if one can."""
+    if os.geteuid() != 0 or not SYSTEMD.exists() or shutil.which("unshare") is None:
+        return "needs root, systemd and unshare"
+    if cgroup2() is None:
+        return "needs a writable cgroup v2"
+    done = subprocess.run([*NAMESPACES.split(), "true"], capture_output=True, check=False, timeout=10)
+    return "" if done.returncode == 0 else "the kernel refuses namespaces"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the operator wrote down."""
+    reason = impossible()
+    if reason:
+        pytest.skip(reason)
+    lab = tmp_path_factory.mktemp("machine")
+    (lab / "results").mkdir(mode=0o777)
+    mounted = cgroup2()
+    assert mounted is not None
+    group = mounted / f"ironclad-test-{os.getpid()}"
+    group.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"], "LAB": str(lab), "SOURCE": str(ROOT), "PREFIX": sys.prefix,
+        "BASE": sys.base_prefix,
+    }  # fmt: skip
+    with (lab / "boot.log").open("wb") as log:
+        machine = subprocess.Popen(
+            ["sh", "-c", ENTER, group, LAB / "boot.sh"],
+            env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (lab / "results/over").exists() and machine.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)  # what happens inside is seen only by this file
+        told = (lab / "results/drive-.log").read_text(encoding="utf-8") if (lab / "results/drive-.log").exists() else ""
+        assert (lab / "results/server.log").exists(), told[-3000:] + (lab / "boot.log").read_text()[-2000:]
+    finally:
+        machine.kill()
+        machine.wait()
+        _remove(group)
+    return lab / "results"
+
+
+def _remove(group: Path) -> None:
+    """Remove the control groups, which takes until the last process is gone."""
+    deadline = time.monotonic() + 10
+    while group.exists() and time.monotonic() < deadline:
+        for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+            try:
+                folder.rmdir()
+            except OSError:
+                continue
+        try:
+            group.rmdir()
+        except OSError:
+            time.sleep(0.1)
+
+
+def shown(file: Path) -> dict[str, dict[str, str]]:
+    blocks = (
+        dict(line.split("=", 1) for line in block.splitlines()) for block in file.read_text().split("\n\n") if block
+    )
+    return {block["Id"].removeprefix("ironclad-").removesuffix(".service"): block for block in blocks}
+
+
+def test_every_service_comes_up_under_all_its_restrictions(results: Path) -> None:
+    started = shown(results / "started")
+    assert set(started) == set(UNITS)
+    for name, unit in started.items():
+        assert (unit["ActiveState"], unit["NRestarts"]) == ("active", "0"), name
+        assert unit["SubState"] == ("exited" if name == "schema" else "running")
+    assert float((results / "ready").read_text()) - float((results / "begun").read_text()) < 100
+
+
+def test_restrictions_are_in_force(results: Path) -> None:
+    for name in UNITS:
+        if name == "schema":
+            continue
+        status = (results / f"status-ironclad-{name}").read_text(encoding="utf-8")
+        assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+        assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+        assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
+        assert not re.search(r"^Uid:\s+0\s", status, re.MULTILINE)
+
+
+def test_secrets_arrive_as_credentials(results: Path) -> None:
+    assert (results / "credentials").read_text().split() == ["ironclad_not_a_setting"]
+    assert "CREDENTIALS_DIRECTORY=" in (results / "status-ironclad-watch").read_text()
+    assert (results / "credential").read_text() == ""
+    assert (results / "leaks").read_text() == ""
+
+
+def test_a_song_becomes_a_file_of_the_library_for_the_group_only(results: Path) -> None:
+    published = (results / "published").read_text(encoding="utf-8").splitlines()
+    (song,) = [line for line in published if line.endswith("(Instrumental).flac")]
+    assert song.startswith("-rw-r----- ironclad ")
+    assert json.loads((results / "queue.json").read_text())
+
+
+def test_nothing_in_the_installation_is_wrong(results: Path) -> None:
+    findings = json.loads((results / "doctor.json").read_text())["findings"]
+    assert [finding for finding in findings if finding["status"] == "failed"] == []
+
+
+def test_a_killed_database_comes_back_and_nothing_else_starts_again_for_it(results: Path) -> None:
+    recovered = shown(results / "recovered")
+    assert {name: unit["NRestarts"] for name, unit in recovered.items()} == {
+        name: "1" if name == "postgres" else "0" for name in UNITS
+    }
+    assert {unit["ActiveState"] for unit in recovered.values()} == {"active"}
+    started = shown(results / "started")
+    assert all(recovered[name]["MainPID"] == started[name]["MainPID"] for name in UNITS if name != "postgres")
+
+
+def test_a_wrong_setting_stays_failed(results: Path) -> None:
+    unit = shown(results / "wrong")["worker@nonsense"]
+    assert (unit["ActiveState"], unit["ExecMainStatus"], unit["NRestarts"]) == ("failed", "78", "0")
+
+
+def test_stopping_is_clean_and_leaves_nothing(results: Path) -> None:
+    assert {unit["ActiveState"] for unit in shown(results / "ended").values()} == {"inactive"}
+    assert {unit["Result"] for unit in shown(results / "ended").values()} == {"success"}
+    assert (results / "left").read_text() == ""
+    assert "database system is shut down" in (results / "server.log").read_text()
