@@ -699,8 +699,9 @@ def put(database: Database, bench: Any) -> None:
 
 
 def test_a_restart_of_the_server_is_survived(
-    bench: Any, start: Callable[..., Running], restartable: tuple[EmbeddedServer, Database]
+    bench: Any, restartable: tuple[EmbeddedServer, Database], start: Callable[..., Running]
 ) -> None:
+    # In this order: the dispatcher is stopped before its database goes for good.
     server, database = restartable
     running = start(database, tick=0.5)
     put(database, bench)
