@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from ironclad.audio.sketch import Sketch
 from ironclad.db.tables import Artifact, Attempt, Job, JobEvent, StageRun
 from ironclad.errors import CATALOGUE, DatabaseUnavailable, NotFound
 from ironclad.jobs.failures import FailureGroup
@@ -177,6 +179,18 @@ class Staged:
         return tuple(
             LogLine(f"2026-03-04T05:0{i}:00Z", "info", "", str(job_uuid), event, {"stage": "separate", "seconds": 1.5})
             for i, event in enumerate(("attempt_started", "stage_started", "stage_ended", HOSTILE))
+        )
+
+    def sketches(self, job_uuid: UUID) -> tuple[tuple[str, Sketch], ...]:
+        self._reach("sketches")
+        if next(one.state for one in self.list if one.job_uuid == job_uuid) != "succeeded":
+            return ()
+        peaks = tuple(abs(math.sin(i / 5)) for i in range(60))
+        bands = tuple(-20.0 - abs(i - 8) for i in range(30))
+        after = tuple(level - (20 if 10 < i < 18 else 1) for i, level in enumerate(bands))
+        return (
+            ("original", Sketch(187.0, 8_246_700, 44_100, peaks, bands)),
+            ("instrumental", Sketch(187.0, 8_246_700, 44_100, tuple(0.7 * peak for peak in peaks), after)),
         )
 
     def failures(self) -> tuple[FailureGroup, ...]:

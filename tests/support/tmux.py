@@ -86,7 +86,7 @@ class Tmux:
             dead, code = (
                 self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip().partition(" ")[::2]
             )
-            if dead == "1":
+            if dead == "1" and code:
                 return int(code)
             assert time.monotonic() < deadline, f"it still runs:\n{self.screen()}"
             time.sleep(_LOOK_SECONDS)

@@ -376,7 +376,7 @@ def test_a_failed_job_says_why_and_what_to_do() -> None:
                           ("i", "no receipt"), ("w", "What to do")):  # fmt: skip
             await driver.press(key)
             assert part in driver.frame(), key
-        for name in ("log", "events", "files", "receipt", "why"):
+        for name in ("log", "events", "files", "receipt", "sound", "why"):
             await driver.press("tab")
             assert f"[{name}]" in driver.frame()
         await driver.press("escape")
@@ -394,6 +394,23 @@ def test_a_finished_job_shows_its_files_and_receipt() -> None:
         assert "-14.3" in driver.frame()
 
     cockpit(Staged("busy"), visit)
+
+
+def test_the_sound_of_a_job_is_drawn_and_compared() -> None:
+    source = Staged("busy")
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2", "j", "j", "j", "enter", "s")
+        frame = driver.frame()
+        assert "3 min 07 s, 8,246,700 samples at 44100 Hz, peak" in frame
+        assert "instrumental: changed most near" in frame
+        assert "by -20.0 dB" in frame
+        await driver.press("w", "s", "ctrl+r")
+        assert source.asked.count("sketches") == 1
+        await driver.press("escape", "g", "enter", "s")
+        assert "Neither the original nor a published file" in driver.frame()
+
+    cockpit(source, visit)
 
 
 def test_the_id_is_copied_through_the_terminal() -> None:

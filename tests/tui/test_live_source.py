@@ -286,6 +286,24 @@ def test_replay_takes_the_engine_with_its_pool(bench: Bench) -> None:
     assert bench.state(again) == "queued"
 
 
+def test_sounds_are_measured_from_the_files(bench: Bench, make_song: Callable[..., Path]) -> None:
+    job = bench.job("succeeded")
+    source = bench.source()
+    assert source.sketches(job) == ()
+    folder = bench.settings.layout.archive_of(job)
+    make_song(folder / "original.flac", seconds=2.0)
+    make_song(bench.settings.layout.output / "a.flac", seconds=2.0, seed=2)
+    bench.sql(
+        "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state) VALUES "
+        "(gen_random_uuid(), :job, 1, 'instrumental', 'a.flac', 7, 'b', 'published')", job=job,
+    )  # fmt: skip
+    (first, original), (second, instrumental) = source.sketches(job)
+    assert (first, second) == ("original", "instrumental")
+    assert original.seconds == instrumental.seconds == pytest.approx(2.0)
+    assert max(original.peaks) > 0.05
+    assert original.bands_db != instrumental.bands_db
+
+
 def test_read_only_refuses_every_action(bench: Bench) -> None:
     job = bench.job("failed")
     source = bench.source(read_only=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from ironclad.audio.sketch import Sketch
     from ironclad.db.tables import Job, StageRun
     from ironclad.jobs.query import JobDetail
     from ironclad.ops.looking import LogLine
@@ -33,8 +34,12 @@ _PLAIN: Final = {
 }
 
 
+_LEVELS: Final = "▁▂▃▄▅▆▇█"
+_QUIETEST_DB: Final = -80.0
+
+
 def render(view: str, detail: JobDetail, log: Sequence[LogLine], now: datetime) -> list[Line]:
-    """The lines of a view."""
+    """The lines of a view (the sound has its own: `sound`)."""
     return VIEWS[view](detail, log, now)
 
 
@@ -172,11 +177,44 @@ def _pair(name: str, value: Any) -> Line:
     return (Span(f"   {name.replace('_', ' '):<22}", "dim"), Span(shown))
 
 
+def sound(sketches: Sequence[tuple[str, Sketch]] | None) -> list[Line]:
+    """Waveforms and spectra as characters; None while they are being made."""
+    if sketches is None:
+        return [(Span(" … decoding", "dim"),)]
+    if not sketches:
+        return [(Span(" Neither the original nor a published file is on this machine.", "dim"),)]
+    lines: list[Line] = []
+    for name, one in sketches:
+        about = f"{duration(one.seconds)}, {one.frames:,} samples at {one.sample_rate} Hz, peak {max(one.peaks):.3f}"
+        lines += [heading(name), (Span(f" {about}", "dim"),), (Span(f" {_blocks(one.peaks)}", "run"),)]
+    lines += [(), heading("Spectrum, 31 Hz to 16 kHz, -80 to 0 dB")]
+    lines += [(Span(f" {name:<13}", "dim"), Span(_blocks(_scaled(one.bands_db)), "run")) for name, one in sketches]
+    first = sketches[0][1].bands_db
+    for name, one in sketches[1:]:
+        change = [after - before for before, after in zip(first, one.bands_db, strict=True)]
+        band = min(range(len(change)), key=change.__getitem__)
+        hertz = 31.25 * (16_000 / 31.25) ** ((band + 0.5) / len(change))
+        lines.append((Span(f" {name}: changed most near {hertz:,.0f} Hz, by {change[band]:+.1f} dB"),))
+    return lines
+
+
+def _blocks(values: Sequence[float]) -> str:
+    return "".join(_LEVELS[min(len(_LEVELS) - 1, max(0, int(value * len(_LEVELS))))] for value in values)
+
+
+def _scaled(levels: Sequence[float]) -> list[float]:
+    return [1 - level / _QUIETEST_DB for level in levels]
+
+
+SOUND: Final = "sound"
+"""The view that is made on demand."""
+
 VIEWS: Final[Mapping[str, Callable[[JobDetail, Sequence[LogLine], datetime], list[Line]]]] = {
     "why": _why,
     "log": _log,
     "events": _events,
     "files": _files,
     "receipt": _receipt,
+    SOUND: lambda *_: [],
 }
 """Every view by its name, in the order of the tab key."""

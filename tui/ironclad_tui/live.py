@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sqlmodel import Session
 
+    from ironclad.audio.sketch import Sketch
     from ironclad.config import Loaded
     from ironclad.db.session import Database
     from ironclad.db.tables import Job
@@ -122,6 +123,25 @@ class LiveSource:
     def job_log(self, job_uuid: UUID) -> tuple[looking.LogLine, ...]:
         """The end of its log."""
         return looking.tail(self._layout.job_log(job_uuid))
+
+    def sketches(self, job_uuid: UUID) -> tuple[tuple[str, Sketch], ...]:
+        """Original and library files. Raises what the decoder raises."""
+        from ironclad.audio.sketch import sketch  # noqa: PLC0415 - NumPy: only when somebody looks
+        from ironclad.stages import filing  # noqa: PLC0415 - likewise
+        from ironclad.stages.validate import limits  # noqa: PLC0415 - likewise
+
+        with self._database.session() as session:
+            detail = query.detail(session, job_uuid, events=0)
+        original = filing.locate(self._layout, detail.job)
+        files = [] if original is None else [("original", original)]
+        files += [
+            (file.kind, self._layout.output / file.path)
+            for file in detail.artifacts
+            if file.state == "published" and not file.kind.startswith("receipt")
+        ]
+        wanted = limits(self._settings.limits)
+        there = [(name, path) for name, path in files if path.is_file()]
+        return tuple((name, sketch(path, self._layout.work, wanted)) for name, path in there)
 
     def failures(self) -> tuple[failures.FailureGroup, ...]:
         """By cause."""

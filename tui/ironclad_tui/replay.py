@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from ironclad.audio.sketch import Sketch
     from ironclad.db.session import Database
     from ironclad.jobs.feed import Notice
     from ironclad.jobs.recording import JobMoment, RecordedEvent, Recording
@@ -198,6 +199,10 @@ class RecordedSource:
         return JobDetail(_job(one), _attempts(events), _stages(events), [_job_event(event) for event in events], [])
 
     def job_log(self, job_uuid: UUID) -> tuple[LogLine, ...]:  # noqa: ARG002 - logs are not recorded
+        """Not recorded."""
+        return ()
+
+    def sketches(self, job_uuid: UUID) -> tuple[tuple[str, Sketch], ...]:  # noqa: ARG002 - sound is not recorded
         """Not recorded."""
         return ()
 

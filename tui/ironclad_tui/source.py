@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from ironclad.audio.sketch import Sketch
     from ironclad.errors import IroncladError
     from ironclad.jobs.failures import FailureGroup
     from ironclad.jobs.feed import Notice
@@ -110,6 +111,9 @@ class Source(Protocol):
 
     def job_log(self, job_uuid: UUID) -> tuple[LogLine, ...]:
         """The end of one job's log."""
+
+    def sketches(self, job_uuid: UUID) -> tuple[tuple[str, Sketch], ...]:
+        """The job's original and what was published of it, as far as they are on this machine, decoded and measured."""
 
     def failures(self) -> tuple[FailureGroup, ...]:
         """Failed jobs by their cause."""

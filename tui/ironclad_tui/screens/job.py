@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from textual.binding import Binding, BindingType
 
 from ironclad.errors import NotFound
-from ironclad_tui.jobview import VIEWS, render
+from ironclad_tui.jobview import SOUND, VIEWS, render, sound
 from ironclad_tui.screens.base import CockpitScreen
 from ironclad_tui.text import Line, Span
 from ironclad_tui.widgets.lines import Lines
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
+    from ironclad.audio.sketch import Sketch
     from ironclad.jobs.overview import Glance
     from ironclad.jobs.query import JobDetail
     from ironclad.ops.looking import LogLine
@@ -37,6 +38,7 @@ class JobScreen(CockpitScreen):
         Binding("e", "show_view('events')", "Events", show=False),
         Binding("f", "show_view('files')", "Files", show=False),
         Binding("i", "show_view('receipt')", "Receipt", show=False),
+        Binding("s", "show_view('sound')", "Sound", show=False),
         Binding("r", "act('retry')", "Retry"),
         Binding("R", "replay", "Replay"),
         Binding("c", "act('cancel')", "Cancel"),
@@ -53,6 +55,8 @@ class JobScreen(CockpitScreen):
         self.detail: JobDetail | None = None
         self.gone = False
         self._log: tuple[LogLine, ...] = ()
+        self._sketched: str | None = None
+        self._sketches: tuple[tuple[str, Sketch], ...] | None = None
 
     def body(self) -> ComposeResult:
         """The names of the views, and one of them."""
@@ -105,7 +109,23 @@ class JobScreen(CockpitScreen):
         lines: list[Line] = []
         if self.gone:
             lines.append((Span(" ! This job has been deleted meanwhile; this is how it was.", "warn"),))
-        view.show([*lines, *render(self.view, self.detail, self._log, self.source.now())])
+        if self.view == SOUND:
+            view.show([*lines, *sound(self._sketches)])
+        else:
+            view.show([*lines, *render(self.view, self.detail, self._log, self.source.now())])
+
+    def _listen(self) -> None:
+        """Decode and measure: work, so only for who looks, and once for each state of the job."""
+        job, state = self.job_uuid, None if self.detail is None else self.detail.job.state
+        if self._sketched == state:
+            return
+        self._sketched, self._sketches = state, None
+
+        def made(found: tuple[tuple[str, Sketch], ...]) -> None:
+            self._sketches = found
+            self._draw()
+
+        self.ask("sound", lambda: self.source.sketches(job), made)
 
     def action_view(self, step: int) -> None:
         """The next view."""
@@ -114,6 +134,8 @@ class JobScreen(CockpitScreen):
     def action_show_view(self, name: str) -> None:
         """A view by name."""
         self.view = name
+        if name == SOUND:
+            self._listen()
         self._draw()
         self.lines("#view").action_scroll_edge(1 if name in {"log", "events"} else -1)
 
