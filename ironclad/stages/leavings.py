@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ironclad.stages.context import StageContext
 
 # Covers stay: other songs of the album may have no other.
-_REPLACED = sa.text(
+REPLACED = sa.text(
     "SELECT DISTINCT path, blake3 FROM artifact old WHERE job_uuid = :job AND state = 'superseded' "
     "AND kind NOT LIKE 'cover:%' AND NOT EXISTS (SELECT 1 FROM artifact live WHERE live.state <> 'superseded' "
     "AND lower(live.path) = lower(old.path)) ORDER BY path"
@@ -28,7 +28,7 @@ def sweep(context: StageContext, root: Path) -> list[str]:
     """
     removed = []
     with context.database.session() as session:
-        rows = session.execute(_REPLACED, {"job": context.job.job_uuid}).all()
+        rows = session.execute(REPLACED, {"job": context.job.job_uuid}).all()
     for row in rows:
         context.check()
         path = Path(row.path)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MOST: Final = 1000
 """Files that a new one is compared with at most: publishing must not take longer the larger the library is."""
-_NEAR: Final = sa.text(
+NEAR: Final = sa.text(
     "SELECT path, receipt->'servers' AS servers FROM artifact WHERE state = 'published' AND job_uuid <> :job "
     "AND receipt ? 'servers' AND (receipt->'servers'->>'album_key' = ANY(:albums) "
     "OR regexp_replace(path, '/[^/]*$', '') = ANY(:folders)) LIMIT :most"
@@ -65,7 +65,7 @@ def _existing(context: StageContext, root: Path, new: Mapping[Path, TrackTags]) 
     albums = {facts(tags)["album_key"] for tags in new.values()}
     with context.database.session() as session:
         rows = session.execute(
-            _NEAR,
+            NEAR,
             {
                 "job": context.job.job_uuid, "albums": sorted(albums), "folders": sorted(map(str, folders)),
                 "most": _MOST,

@@ -38,7 +38,7 @@ _FILES: Final = sa.text(
     "LEFT JOIN LATERAL (SELECT data FROM stage_run WHERE job_uuid = a.job_uuid AND stage = 'separate' "
     "AND state IN ('done', 'reused') ORDER BY attempt DESC LIMIT 1) s ON true ORDER BY a.artifact_uuid"
 )
-_PENDING: Final = sa.text(
+PENDING: Final = sa.text(
     "SELECT r.job_uuid FROM stage_run r JOIN job j USING (job_uuid) WHERE j.state = 'succeeded' AND "
     "r.stage = 'metadata' AND (r.data->'lookup'->>'status' = 'unavailable' OR r.data->>'cover' = 'unavailable') "
     "AND NOT EXISTS (SELECT 1 FROM stage_run later WHERE later.job_uuid = r.job_uuid AND later.stage = 'metadata' "
@@ -108,4 +108,4 @@ def files(session: Session, job_uuid: UUID | None = None) -> Iterator[Known]:
 
 def pending(session: Session) -> list[UUID]:
     """Succeeded jobs whose tags or cover wait for a service that did not answer, oldest first."""
-    return [UUID(str(job)) for job in session.scalars(_PENDING)]
+    return [UUID(str(job)) for job in session.scalars(PENDING)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from ironclad.db.session import Database
     from ironclad.jobs import lease
-    from ironclad.stages.context import StageResult
+    from ironclad.stages.context import StageContext, StageResult
 
     Claims = Callable[..., lease.Claim]
     Organize = Callable[..., StageResult]
@@ -223,3 +225,31 @@ def test_an_emptied_folder_goes_and_the_library_stays(settings: Settings, claims
     run(claim=claim, output=quiet)
     run(TrackTags(**{**TAGS.present(), "album_artists": ("Bea",)}), claim=claim, output=quiet)
     assert [path.name for path in settings.layout.output.iterdir()] == ["Bea"]
+
+
+def test_songs_of_one_album_that_are_published_at_the_same_time(
+    database: Database, settings: Settings, claims: Claims, tmp_path: Path
+) -> None:
+    source = tmp_path / "made.flac"
+    source.write_bytes(b"flac")
+    together = threading.Barrier(4)
+    stages = []
+    for number in range(1, 5):
+        claim = claims()
+        folder = tmp_path / "work" / str(claim.job.job_uuid)
+        tags = TrackTags(**{**TAGS.present(), "title": f"Song {number}", "track": number})
+        front = Picture(PictureType.FRONT_COVER, "image/png", data=b"cover %d" % number)
+        outputs = made_outputs(folder, tags, {"instrumental": source}, (front,))
+        stages.append(context(database, settings, claim, folder / "organize", outputs))
+
+    def run(stage: StageContext) -> StageResult:
+        together.wait(10)
+        return organize.run(stage)
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(run, stages))
+    assert all(result.error is None for result in results)
+    assert len([name for name in library(settings) if name.endswith(".flac")]) == 4
+    assert [name for name in library(settings) if "cover" in name] == ["Ana/Colours/cover.png"]
+    assert kinds(database).count(("cover:instrumental", "published")) == 1
+    assert all(state == "published" for _, state in kinds(database))
