@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from ironclad import durable
 from ironclad.cli import options, output
+from ironclad.ops.install import compose as project
 from ironclad.ops.install import files, units
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ _FILES: Final = {
     "files": "Each file: `path`, `outcome` (created, changed, unchanged, removed, edited) and, with --dry-run, `text`.",
     "next": "The commands to give next, in order.",
 }
-JSON: Final = {"install systemd": _FILES}
+JSON: Final = {"install systemd": _FILES, "install compose": _FILES}
 _FORMER: Final = (
     "etc/systemd/system/ironclad*.service", "etc/systemd/system/ironclad*.timer",
     "etc/systemd/system/ironclad*.service.d/10-gpu.conf",
@@ -94,12 +96,51 @@ def systemd(
     _carry_out(planned, commands, dry_run=dry_run, force=force, as_json=as_json)
 
 
+@app.command()
+def compose(
+    context: typer.Context,
+    *,
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the project is written.")] = Path(
+        "ironclad-compose"
+    ),
+    dry_run: DryRun = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a compose project: image recipe, services, fresh passwords.
+
+    Slots and drain time come from the settings in force. Secrets and ironclad.toml are written once and then yours.
+    """
+    settings = options.of(context).settings()
+    slots = {name: pool.slots for name, pool in settings.pools.items()}
+    chosen = project.Project(settings.prefect.drain_seconds, slots.get("cpu", 1), slots.get("gpu", 1))
+    commands = [f"cd {folder}", "docker compose build", "docker compose up --detach --wait"]
+    planned = files.plan(folder.absolute(), project.render(chosen), (), project.initial(chosen))
+    if not dry_run:
+        _private(folder.absolute() / "secrets")
+    _carry_out(planned, commands, dry_run=dry_run, force=force, as_json=as_json)
+
+
+def _private(folder: Path) -> None:
+    """Compose mounts each file as it is, so a container's user must be able to read it; the folder keeps others out."""
+    durable.make_dirs(folder)
+    with durable.stored(folder):
+        folder.chmod(0o700)
+
+
 def _carry_out(
     planned: Sequence[Planned], commands: Sequence[str], *, dry_run: bool, force: bool, as_json: bool
 ) -> None:
     done = planned if dry_run else files.write(planned, force=force)
     if as_json:
-        rows = [{"path": one.path, "outcome": one.outcome, **({"text": one.text} if dry_run else {})} for one in done]
+        rows = [
+            {
+                "path": one.path,
+                "outcome": one.outcome,
+                **({"text": one.text} if dry_run and "secrets" not in one.path.parts else {}),
+            }
+            for one in done
+        ]
         output.print_json({"files": rows, "next": list(commands)})
         return
     if dry_run:
@@ -107,7 +148,7 @@ def _carry_out(
         return
     for one in done:
         output.say(f"{one.outcome:<9} {one.path}")
-    output.say("\nNext, as root:")
+    output.say("\nNext:")
     for command in commands:
         output.say(f"    {command}")
 
@@ -115,4 +156,5 @@ def _carry_out(
 def _show(planned: Sequence[Planned]) -> None:
     for one in planned:
         output.say(f"### {one.path} ({one.outcome})")
-        output.say(one.text)
+        if "secrets" not in one.path.parts:
+            output.say(one.text)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ironclad.ops.install import files, units
+from ironclad.ops.install import compose, files, units
 
 ROOT = Path(__file__).parents[3]
 
 
 def main() -> None:
+    for name, text in compose.render(compose.Project()).items():
+        target = ROOT / "deploy" / "compose" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(files.sealed(text), encoding="utf-8")
     folder = ROOT / "deploy" / "systemd"
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
