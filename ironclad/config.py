@@ -208,6 +208,10 @@ class JobSettings(Section):
 
     lease_seconds: Positive = Field(30.0, description="A worker silent for so long has lost its job.")
     max_failures: PositiveInt = Field(3, description="Retryable failures before a job is failed for good.")
+    quarantine_after: PositiveInt = Field(
+        5, description="The same failure of the same file so often sets it aside, across retries by hand."
+    )
+    stall_seconds: Positive = Field(300.0, description="A stage that shows no sign of life for so long is stopped.")
     backoff_seconds: Positive = Field(5.0, description="First delay before a retry; doubles each time.")
     keep_work: bool = Field(False, description="Keep the stage folders of jobs that succeeded (replay is faster).")
     backoff_max_seconds: Positive = Field(900.0, description="Longest delay before a retry.")

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ironclad import processes
 from ironclad.db.tables import Job
 from ironclad.errors import Cancelled, IllegalTransition, IroncladError, LeaseLost
-from ironclad.jobs import retry
+from ironclad.jobs import breaker, retry
 from ironclad.jobs.control import pause_reason
 from ironclad.jobs.states import SETTLED, TRANSITIONS, JobState
 from ironclad.jobs.transition import load, record
@@ -259,6 +259,7 @@ def fail(session: Session, fence: Fence, error: IroncladError, *, actor: str, se
     assert_held(session, fence)
     job = load(session, fence.job_uuid)
     verdict = retry.decide(error, failures=job.failures, settings=settings)
+    verdict = breaker.judged(session, job, error, verdict, settings)
     return end_attempt(
         session, job, verdict.state, actor=actor, error=error,
         delay_seconds=verdict.delay_seconds, failures=verdict.failures, retry_in=verdict.delay_seconds,

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ironclad import processes
 from ironclad.errors import Cancelled, WorkerLost
-from ironclad.jobs import lease, retry
+from ironclad.jobs import breaker, lease, retry
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, move
 
@@ -72,6 +72,7 @@ def _end(session: Session, job: Job, settings: JobSettings, result: Reaped) -> N
     else:
         error = WorkerLost(f"{job.worker} at stage {job.stage}, attempt {job.attempt}.")
         verdict = retry.decide(error, failures=job.failures, settings=settings)
+        verdict = breaker.judged(session, job, error, verdict, settings)
         lease.end_attempt(
             session, job, verdict.state, actor="reaper", error=error,
             delay_seconds=verdict.delay_seconds, failures=verdict.failures,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Self
 
 from ironclad import log
-from ironclad.errors import Cancelled, DatabaseUnavailable, IroncladError, LeaseLost
+from ironclad.errors import Cancelled, DatabaseUnavailable, EngineStalled, IroncladError, LeaseLost
 from ironclad.jobs import lease
 from ironclad.jobs.feed import EVENT, Feed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from ironclad.db.session import Database
@@ -23,9 +25,15 @@ class LeaseKeeper:
 
     `check()` raises in the attempt's own thread once the lease is lost, could not be renewed for two thirds of its
     length (the attempt stops itself before anybody else may take over), or a cancel was asked for.
+
+    It is a watchdog, too: an attempt that calls neither `check()` nor `report()` for `stall_seconds` hangs, whatever
+    its lease says. `stalled` is called then, once and from the keeper's thread.
     """
 
-    def __init__(self, database: Database, fence: lease.Fence, lease_seconds: float) -> None:
+    def __init__(
+        self, database: Database, fence: lease.Fence, lease_seconds: float, *, stall_seconds: float = math.inf,
+        stalled: Callable[[IroncladError], None] = lambda _error: None,
+    ) -> None:  # fmt: skip
         self._database = database
         self._fence = fence
         self._lease_seconds = lease_seconds
@@ -33,6 +41,9 @@ class LeaseKeeper:
         self._reason: IroncladError | None = None
         self._renewed = time.monotonic()
         self._progress: float | None = None
+        self._stall_seconds = stall_seconds
+        self._stalled = stalled
+        self._sign_of_life = time.monotonic()
         self._beat = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._ear = threading.Thread(target=self._hear, name="lease-feed", daemon=True)
 
@@ -51,9 +62,14 @@ class LeaseKeeper:
     def report(self, fraction: float) -> None:
         """The job's progress, written with the next heartbeat."""
         self._progress = fraction
+        self._sign_of_life = time.monotonic()
 
     def check(self) -> None:
         """Raise if the attempt must end."""
+        self._sign_of_life = time.monotonic()
+        self._check_lease()
+
+    def _check_lease(self) -> None:
         if self._reason is not None:
             raise self._reason
         silent = time.monotonic() - self._renewed
@@ -62,7 +78,12 @@ class LeaseKeeper:
             raise self._reason
 
     def _keep(self) -> None:
-        while not self._stopping.wait(self._lease_seconds / 3):
+        while not self._stopping.wait(min(self._lease_seconds, self._stall_seconds) / 3):
+            silent = time.monotonic() - self._sign_of_life
+            if silent > self._stall_seconds:
+                self._reason = EngineStalled(f"no sign of life for {silent:.0f} s")
+                self._stalled(self._reason)
+                return
             self._renew()
             if self._reason is not None:
                 return
@@ -80,7 +101,7 @@ class LeaseKeeper:
             log.get().warning("heartbeat_failed", job_uuid=str(self._fence.job_uuid), error=str(exc))
             self._stopping.wait(min(1.0, self._lease_seconds / 10))
             with contextlib.suppress(IroncladError):
-                self.check()
+                self._check_lease()
             if self._reason is None and not self._stopping.is_set():
                 self._renew()
         else:

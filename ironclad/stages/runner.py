@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -81,7 +83,9 @@ class _Step:
 class Attempt:
     """One attempt of one job on one pool, from claim to the committed end."""
 
-    def __init__(self, database: Database, settings: Settings, claim: lease.Claim, worker: str) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, claim: lease.Claim, worker: str, *, own_process: bool = False
+    ) -> None:
         self.database = database
         self.settings = settings
         self.job: Job = claim.job
@@ -89,6 +93,7 @@ class Attempt:
         self.worker = worker
         self.log = log.JobLog(settings.layout.job_log(self.job.job_uuid))
         self.outputs: dict[str, StageOutput] = {}
+        self._own_process = own_process
         self._pools = frozenset(settings.pools)
         self._last_progress = 0.0
 
@@ -108,7 +113,10 @@ class Attempt:
         begun = time.monotonic()
         self._say("attempt_started", worker=self.worker, pool=self.job.pool)
         try:
-            with LeaseKeeper(self.database, self.fence, self.settings.jobs.lease_seconds) as keeper:
+            jobs = self.settings.jobs
+            with LeaseKeeper(
+                self.database, self.fence, jobs.lease_seconds, stall_seconds=jobs.stall_seconds, stalled=self._stalled
+            ) as keeper:
                 state, error = self._stages(keeper, around)
         except LeaseLost as exc:
             state, error = "lost", exc
@@ -237,6 +245,13 @@ class Attempt:
         with contextlib.suppress(DatabaseUnavailable), self.database.session() as session:
             history.stage_progress(session, self.fence, step.stage.name, fraction, message)
 
+    def _stalled(self, error: IroncladError) -> None:
+        """The attempt hangs: its failure is committed for it, and its process, if it has one of its own, is ended."""
+        self._say("stalled", error=error.to_dict())
+        self._failed(error)
+        if self._own_process:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def _failed(self, error: IroncladError) -> str:
         """Commit the failure; returns the state that follows (`lost` if the lease is gone)."""
         try:
@@ -296,14 +311,14 @@ def _plainly(_name: str, call: Callable[[], StageOutcome]) -> StageOutcome:
 
 def run_claim(
     database: Database, settings: Settings, claim: lease.Claim, *, worker: str,
-    around: Around = _plainly,
+    around: Around = _plainly, own_process: bool = False,
 ) -> JobOutcome:  # fmt: skip
-    """Run a claimed job to the end of what this pool can do."""
+    """Run a claimed job to the end of what this pool can do. One that hangs takes `own_process` down with it."""
     job = claim.job
     with structlog.contextvars.bound_contextvars(
         job_uuid=str(job.job_uuid), user_id=job.user_id, trace_id=job.trace_id, attempt=job.attempt
     ):
-        return Attempt(database, settings, claim, worker).run(around)
+        return Attempt(database, settings, claim, worker, own_process=own_process).run(around)
 
 
 def run_job(
@@ -338,6 +353,6 @@ def run_job(
             return JobOutcome(job_uuid, "lost", exc)
         if claim is None:
             return JobOutcome(job_uuid, "not_started")
-        return run_claim(database, settings, claim, worker=worker, around=around)
+        return run_claim(database, settings, claim, worker=worker, around=around, own_process=True)
     finally:
         database.close()

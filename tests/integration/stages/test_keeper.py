@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from ironclad.db.session import Database
-from ironclad.errors import Cancelled, LeaseLost
+from ironclad.errors import Cancelled, EngineStalled, IroncladError, LeaseLost
 from ironclad.jobs import control
 from ironclad.stages.keeper import LeaseKeeper
 
@@ -81,3 +82,22 @@ def test_an_attempt_that_cannot_renew_stops_itself_before_anybody_may_take_over(
     with LeaseKeeper(nowhere, claim.fence, 1.5) as keeper:
         assert raised(keeper.check, LeaseLost) < 1.5
     nowhere.close()
+
+
+def test_an_attempt_without_a_sign_of_life_is_ended(database: Database, claims: Callable[..., lease.Claim]) -> None:
+    claim = claims()
+    told: queue.SimpleQueue[IroncladError] = queue.SimpleQueue()
+    with LeaseKeeper(database, claim.fence, 30.0, stall_seconds=0.3, stalled=told.put) as keeper:
+        assert told.get(timeout=10).code == "E_STALLED"
+        with pytest.raises(EngineStalled):
+            keeper.check()
+
+
+def test_checks_are_signs_of_life(database: Database, claims: Callable[..., lease.Claim]) -> None:
+    told: list[IroncladError] = []
+    with LeaseKeeper(database, claims().fence, 30.0, stall_seconds=2.0, stalled=told.append) as keeper:
+        deadline = time.monotonic() + 3.0
+        while time.monotonic() < deadline:
+            keeper.check()
+            time.sleep(0.05)
+    assert not told
