@@ -43,6 +43,7 @@ STAGE_MODULES = (
     "ironclad.stages.runner",
     "ironclad.db.session",
     "ironclad.engines.builtin",
+    "ironclad.library.scan",
     "numpy.fft",
     "numpy.random",
     "pwd",

@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ironclad.errors import DatabaseUnavailable, MetadataServiceUnavailable
 from ironclad.metadata import images, lookup
 from ironclad.metadata.cache import FileCache
-from ironclad.metadata.coverart import Archive, CoverArt
 from ironclad.metadata.filename import Origin, complete
-from ironclad.metadata.http import Manners
 from ironclad.metadata.lookup import Lookup, Status
-from ironclad.metadata.musicbrainz import MusicBrainz, Service
 from ironclad.metadata.shared import DatabaseCache, DatabaseGate, Outage
 
 if TYPE_CHECKING:
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.metadata.candidate import Candidate
+    from ironclad.metadata.http import Manners
     from ironclad.metadata.model import Picture, TrackTags
     from ironclad.stages.context import StageContext
 
@@ -73,6 +71,8 @@ def look(
         return Found()
     if not lookup.needed(tags):
         return Found(Lookup(Status.NOT_NEEDED))
+    from ironclad.metadata.musicbrainz import MusicBrainz, Service  # noqa: PLC0415 - most jobs never ask
+
     outage = Outage(database, _MUSICBRAINZ)
     try:
         if not patient and outage.lasts():
@@ -109,6 +109,8 @@ def cover(
     release, group = tags.musicbrainz_album_id, tags.musicbrainz_release_group_id
     if not service.enabled or not (release or group):
         return None, "not-asked"
+    from ironclad.metadata.coverart import Archive, CoverArt  # noqa: PLC0415 - likewise
+
     archive = Archive(service.url, service.size, manners=replace(_manners(settings, 0.0), max_bytes=16 << 20))
     outage = Outage(database, _COVER_ART)
     try:
@@ -141,6 +143,8 @@ def parameters(settings: Settings) -> dict[str, Any]:
 
 
 def _manners(settings: Settings, interval: float) -> Manners:
+    from ironclad.metadata.http import Manners  # noqa: PLC0415 - likewise
+
     service = settings.metadata.musicbrainz
     manners = Manners(interval=interval, timeout=service.timeout_seconds, attempts=service.attempts)
     return replace(manners, contact=service.contact) if service.contact else manners
