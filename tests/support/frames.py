@@ -33,6 +33,7 @@ MORE: Mapping[str, tuple[str, ...]] = {
     "job-events": ("e",),
     "job-files": ("escape", "j", "j", "j", "enter", "f"),
     "job-receipt": ("i",),
+    "job-tags": ("a",),
     "job-sound": ("s",),
     "filter-error": ("escape", "slash", *"stat", "colon", *"failed"),
     "selected": ("escape", "g", "space", "space", "space"),

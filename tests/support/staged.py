@@ -318,6 +318,12 @@ def detail(found: JobRow) -> JobDetail:
         )
         for i, stage in enumerate(("validate", "categorize", "metadata", "stage", "separate"))
     ]  # fmt: skip
+    if ended == "done":
+        picture = {"file": "front.jpg", "mime": "image/jpeg", "width": 600, "height": 600, "description": HOSTILE}
+        tags = {"schema_version": 1, "title": title, "artists": [artist, HOSTILE], "track_number": 4}
+        problem = {"code": "truncated", "key": "comment", "detail": "cut at 10 kB"}
+        reading = {"container": "flac", "tags": tags, "pictures": [picture], "problems": [problem]}
+        stages[2].data = {"reading": reading, "origins": {"title": "file", "track_number": "file name"}}
     if ended == "failed":
         stages[-1].state, stages[-1].error_code = "failed", found.error_code
     events = [

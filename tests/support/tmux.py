@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOOK_SECONDS = 0.05
+_ENDED = "ended with code"
 
 
 class Tmux:
@@ -28,7 +29,8 @@ class Tmux:
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], size: tuple[int, int] = (80, 24)
     ) -> None:
         self._socket = folder / "tmux.sock"
-        self._command = shlex.join(command)
+        # tmux itself sometimes knows no exit code of a pane that has ended, so a shell prints it.
+        self._command = f"{shlex.join(command)}; echo {_ENDED} $?; exec sleep 600"
         self._environment = dict(environment)
         self._size = size
 
@@ -42,10 +44,9 @@ class Tmux:
 
     def __enter__(self) -> Self:
         columns, rows = map(str, self._size)
-        # The pane stays when the program ends, so that what it said last can be read.
         self._tmux(
             "new-session", "-d", "-x", columns, "-y", rows, self._command, ";",
-            "set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off",
+            "set-option", "-g", "status", "off",
         )  # fmt: skip
         return self
 
@@ -81,12 +82,4 @@ class Tmux:
 
     def ended(self, seconds: float = 10.0) -> int:
         """The exit code of the program, once it has ended."""
-        deadline = time.monotonic() + seconds
-        while True:
-            dead, code = (
-                self._tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}").strip().partition(" ")[::2]
-            )
-            if dead == "1" and code:
-                return int(code)
-            assert time.monotonic() < deadline, f"it still runs:\n{self.screen()}"
-            time.sleep(_LOOK_SECONDS)
+        return int(self.until(_ENDED, seconds=seconds).partition(_ENDED)[2].split()[0])

@@ -373,10 +373,10 @@ def test_a_failed_job_says_why_and_what_to_do() -> None:
         assert "E_ENGINE_DIED The engine's process died." in frame
         assert "What to do  It crashed or was killed" in frame
         for key, part in (("L", "attempt_started"), ("e", "try 1"), ("f", "Nothing has been published"),
-                          ("i", "no receipt"), ("w", "What to do")):  # fmt: skip
+                          ("i", "no receipt"), ("a", "have not been read"), ("w", "What to do")):  # fmt: skip
             await driver.press(key)
             assert part in driver.frame(), key
-        for name in ("log", "events", "files", "receipt", "sound", "why"):
+        for name in ("log", "events", "files", "receipt", "tags", "sound", "why"):
             await driver.press("tab")
             assert f"[{name}]" in driver.frame()
         await driver.press("escape")
@@ -389,6 +389,11 @@ def test_a_finished_job_shows_its_files_and_receipt() -> None:
     async def visit(driver: Cockpit) -> None:
         await driver.press("2", "j", "j", "j", "enter", "f")
         assert "01 Song 4.flac" in driver.frame()
+        await driver.press("a")
+        assert "track number" in driver.frame()
+        assert "4  (file name)" in driver.frame()
+        assert "front.jpg  image/jpeg, 600 by 600 pixels" in driver.frame()
+        assert "! truncated comment: cut at 10 kB" in driver.frame()
         await driver.press("i")
         assert "loudness lufs" in driver.frame()
         assert "-14.3" in driver.frame()

@@ -172,6 +172,31 @@ def _receipt(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list
     return lines[:-1] or [(Span(" There is no receipt: nothing has been published.", "dim"),)]
 
 
+def _tags(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+    """The tags as the metadata stage finished them, where each came from, and the pictures in words."""
+    runs = [run.data for run in detail.stages if run.stage == "metadata" and run.state in {"done", "reused"}]
+    reading = (runs[-1] or {}).get("reading") if runs else None
+    if not isinstance(reading, dict):
+        return [(Span(" The tags have not been read yet.", "dim"),)]
+    origins = runs[-1].get("origins") or {}
+    lines: list[Line] = [heading("Tags")]
+    for name, value in (reading.get("tags") or {}).items():
+        if name not in {"schema_version", "synced_lyrics", "extra"}:
+            shown = "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+            origin = f"  ({origins[name]})" if name in origins else ""
+            lines.append((Span(f"   {name.replace('_', ' '):<22}", "dim"), Span(shown), Span(origin, "dim")))
+    lines += [(), heading("Pictures")]
+    for picture in reading.get("pictures") or []:
+        size_ = f"{picture.get('width')} by {picture.get('height')} pixels"
+        about = f"{picture.get('mime')}, {size_}, {picture.get('description') or 'no description'}"
+        lines.append((Span(f"   {picture.get('file')}  ", "strong"), Span(about)))
+    problems = reading.get("problems") or []
+    lines += [
+        (Span(f" ! {one.get('code')} ", "warn"), Span(f"{one.get('key')}: {one.get('detail')}")) for one in problems
+    ]
+    return lines if reading.get("pictures") or problems else [*lines, (Span("   none", "dim"),)]
+
+
 def _pair(name: str, value: Any) -> Line:
     shown = f"{value:.6g}" if isinstance(value, float) else str(value)
     return (Span(f"   {name.replace('_', ' '):<22}", "dim"), Span(shown))
@@ -215,6 +240,7 @@ VIEWS: Final[Mapping[str, Callable[[JobDetail, Sequence[LogLine], datetime], lis
     "events": _events,
     "files": _files,
     "receipt": _receipt,
+    "tags": _tags,
     SOUND: lambda *_: [],
 }
 """Every view by its name, in the order of the tab key."""

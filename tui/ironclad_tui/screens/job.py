@@ -38,6 +38,7 @@ class JobScreen(CockpitScreen):
         Binding("e", "show_view('events')", "Events", show=False),
         Binding("f", "show_view('files')", "Files", show=False),
         Binding("i", "show_view('receipt')", "Receipt", show=False),
+        Binding("a", "show_view('tags')", "Tags", show=False),
         Binding("s", "show_view('sound')", "Sound", show=False),
         Binding("r", "act('retry')", "Retry"),
         Binding("R", "replay", "Replay"),
