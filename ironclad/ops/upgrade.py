@@ -96,7 +96,7 @@ def pending_sql(database: Database) -> str:
             raise SchemaMismatch(
                 f"There is no migration of the database from {revision} to {schema.HEAD}: {exc}."
             ) from exc
-    return buffer.getvalue()
+    return buffer.getvalue().replace("%%", "%")  # doubled for the driver, which would read %s; psql would not
 
 
 def _room(settings: Settings, database: Database) -> Finding:
