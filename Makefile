@@ -9,7 +9,7 @@ BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test chaos check bench docs format clean
+.PHONY: help install demo test engines-real chaos check bench docs format clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores) and print coverage
 
 chaos: $(STAMP) ## Kill, fail, pause and cut off everything that touches files; rewrites the tables of docs/reliability.md
 	$(CLEAN) IRONCLAD_TEST_RELIABILITY_PAGE=1 $(BIN)/python -m pytest -p no:randomly -m "chaos and not system or not chaos" tests/chaos
+
+engines-real: $(STAMP) ## Real weights on real music: IRONCLAD_TEST_MODELS=FOLDER make engines-real (installs torch, 1 GB)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable plugins/ironclad-engine-demucs
+	$(CLEAN) IRONCLAD_TEST_ENGINES=$${IRONCLAD_TEST_ENGINES:-engines-data} $(BIN)/python -m pytest -m "" -p no:randomly tests/e2e/test_real_engines.py -rs; \
+	  status=$$?; $(BIN)/python -m pip uninstall --quiet --yes ironclad-engine-demucs; exit $$status
 
 check: $(STAMP) ## Lint, format, types, layers
 	$(BIN)/ruff check .

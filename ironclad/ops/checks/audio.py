@@ -69,8 +69,21 @@ def engines(settings: Settings) -> list[Outcome]:
         if spec.name == _BUILT_IN:
             found.append(_separate_a_second(spec))
         else:
-            found.append(ok(f"{spec.title} {spec.version}, {'/'.join(spec.devices)}", about=spec.name))
+            found.append(_usable(settings, spec))
     return found
+
+
+def _usable(settings: Settings, spec: EngineSpec) -> Outcome:
+    """Whether its environment and its model are there; what the settings' engine lacks stops every job."""
+    from ironclad.engines import choice  # noqa: PLC0415 - loads the plugins
+
+    chosen = spec.name == settings.engine.name
+    parameters = {choice.MODEL: settings.engine.model} if chosen and settings.engine.model else {}
+    try:
+        choice.ready(settings.layout, choice.of_job(settings.layout, spec.name, parameters))
+    except IroncladError as exc:
+        return (fail if chosen else warn)(exc.detail or exc.what(), exc.hint, about=spec.name)
+    return ok(f"{spec.title} {spec.version}, {'/'.join(spec.devices)}", about=spec.name)
 
 
 def _separate_a_second(spec: EngineSpec) -> Outcome:
