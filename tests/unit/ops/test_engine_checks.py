@@ -31,7 +31,7 @@ HEAVY = replace(
         (replace(CENTER, name="heavy"), "heavy", Level.OK, "Stereo centre"),
     ],
 )
-def test_what_an_engine_lacks_is_said_with_the_command(
+def test_what_an_engine_lacks_is_said_with_the_command(  # noqa: PLR0917  # cases and fixtures
     engine: Any, default: str, level: Level, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "installed_engines", lambda: {"heavy": engine})
