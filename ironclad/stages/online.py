@@ -102,9 +102,13 @@ def completed(tags: TrackTags, path: PurePath, candidate: Candidate | None) -> t
 
 
 def cover(
-    database: Database, settings: Settings, tags: TrackTags, *, check: Callable[[], None] | None = None
-) -> tuple[Picture | None, str]:
-    """The front cover of the release in the tags, and what became of the question (found, none, unavailable …)."""
+    database: Database, settings: Settings, tags: TrackTags, *,
+    patient: bool = False, check: Callable[[], None] | None = None,
+) -> tuple[Picture | None, str]:  # fmt: skip
+    """The front cover of the release in the tags, and what became of the question (found, none, unavailable …).
+
+    As `look`: an outage is no error, and `patient` asks even if the service did not answer somebody lately.
+    """
     service = settings.metadata.cover_art
     release, group = tags.musicbrainz_album_id, tags.musicbrainz_release_group_id
     if not service.enabled or not (release or group):
@@ -114,14 +118,17 @@ def cover(
     archive = Archive(service.url, service.size, manners=replace(_manners(settings, 0.0), max_bytes=16 << 20))
     outage = Outage(database, _COVER_ART)
     try:
-        if outage.lasts():
+        if not patient and outage.lasts():
             return None, PENDING
         cache = FileCache(settings.layout.cover_art_cache)
-        with CoverArt(archive, DatabaseGate(database, _COVER_ART), cache, check=check) as covers:
-            front = covers.front(album_id=release, release_group_id=group)
-    except MetadataServiceUnavailable:
-        outage.begin(settings.metadata.musicbrainz.outage_seconds)
-        return None, PENDING
+        try:
+            with CoverArt(archive, DatabaseGate(database, _COVER_ART), cache, check=check) as covers:
+                front = covers.front(album_id=release, release_group_id=group)
+        except MetadataServiceUnavailable:
+            outage.begin(settings.metadata.musicbrainz.outage_seconds)
+            return None, PENDING
+        if patient:
+            outage.end()
     except DatabaseUnavailable:
         return None, PENDING
     return front, "none" if front is None else "found"

@@ -158,7 +158,7 @@ class Retagger:
         durable.make_dirs(work)
         try:
             cover, prepared = self._prepare(published, work)
-            files = self._publish(job, prepared, lookup, cover)
+            files = self._publish(job, prepared, lookup, cover, was=metadata.get("cover"))
         finally:
             durable.remove_tree(work, reason="retagged")
         return Retagged(job_uuid, lookup, cover, files)
@@ -179,7 +179,7 @@ class Retagger:
             reading = read(one.path, folder, check=self.check)
             pictures = reading.pictures
             if not pictures and number == 0:
-                fetched, cover = online.cover(self.database, self.settings, tags, check=self.check)
+                fetched, cover = online.cover(self.database, self.settings, tags, patient=True, check=self.check)
             if not pictures and fetched is not None:
                 pictures = (fetched,)
             measured = {name: getattr(reading.tags, name) for name in _LOUDNESS}
@@ -201,7 +201,9 @@ class Retagger:
 
     # --- writing it ---
 
-    def _publish(self, job: Job, prepared: list[_Prepared], lookup: Lookup | None, cover: str) -> tuple[Rewritten, ...]:
+    def _publish(
+        self, job: Job, prepared: list[_Prepared], lookup: Lookup | None, cover: str, *, was: str | None
+    ) -> tuple[Rewritten, ...]:
         with self.database.session() as session:
             _current(session, job)
             for one in prepared:
@@ -218,7 +220,7 @@ class Retagger:
             changes: dict[str, Any] = {} if lookup is None else {"lookup": lookup.to_dict()}
             if lookup is None and online.CHOSEN in now.options:
                 changes["lookup"] = {**Lookup(Status.MATCHED, detail="chosen").to_dict(), **_offered(session, job)}
-            if cover != "not-asked":
+            if cover != "not-asked" or was == online.PENDING:
                 changes["cover"] = cover
             for one in prepared:
                 self._album_cover(session, one)

@@ -334,3 +334,21 @@ def test_a_job_of_which_nothing_is_on_record(
     with pytest.raises(BadRequest, match="not on record"):
         retagger.retag(claim.job.job_uuid)
     assert retagger.candidates(claim.job.job_uuid) is None
+
+
+def test_a_cover_that_was_pending_is_fetched_or_no_longer_waited_for(  # noqa: PLR0917 - fixtures
+    database: Database, mine: Settings, service: Any, publish: Callable[..., UUID], retagger: Retagger, jpeg: bytes
+) -> None:
+    service.faults.extend(["", "503"])
+    job, other = publish(), publish()  # the second does not even ask: the archive is known to be away
+    with database.session() as session:
+        assert known.pending(session) == [job, other]
+    service.cover = jpeg
+    assert retagger.retag(job).cover == "found"
+    assert mutagen.File(file_of(database, job)).pictures[0].data == jpeg
+    no_covers = mine.metadata.model_copy(update={"cover_art": Settings().metadata.cover_art})
+    off = mine.model_copy(update={"metadata": no_covers})
+    assert Retagger(database, off, "test").retag(other).cover == "not-asked"
+    with database.session() as session:
+        assert known.pending(session) == []
+    consistent(database, job)
