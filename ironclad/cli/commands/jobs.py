@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ironclad.cli import output, results, text
-from ironclad.cli.commands import job_actions, job_tags
+from ironclad.cli.commands import job_actions, job_tags, job_why
 from ironclad.cli.installation import opened
 from ironclad.errors import CATALOGUE
 from ironclad.jobs import query
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 app.add_typer(job_actions.app)
 app.add_typer(job_tags.app)
+app.add_typer(job_why.app)
 
 JSON: Final = {
     "jobs list": {
@@ -37,6 +38,7 @@ JSON: Final = {
     },
     **job_actions.JSON,
     **job_tags.JSON,
+    **job_why.JSON,
 }
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

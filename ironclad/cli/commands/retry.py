@@ -54,7 +54,10 @@ def retry(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which jobs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # fmt: skip
-    """Try failed jobs again, by what they failed of; see `ironclad failures`."""
+    """Try failed jobs again, by what they failed of.
+
+    `ironclad failures` lists the causes.
+    """
     if (code is None) != all_failed or (fingerprint is not None and code is None):
         raise BadRequest("Say --class E_CODE (and with it, maybe, --fingerprint), or --all-failed.")
     if code is not None and code.upper() not in CATALOGUE:
