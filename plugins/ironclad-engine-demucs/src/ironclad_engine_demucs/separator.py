@@ -101,4 +101,4 @@ class DemucsSeparator:
         if not self._device.startswith("cuda"):
             return 1
         free, _total = torch.cuda.mem_get_info(self._device)
-        return max(1, min(_MAX_BATCH, free // 2 // _SEGMENT_BYTES))
+        return max(1, min(_MAX_BATCH, int(free) // 2 // _SEGMENT_BYTES))

@@ -34,8 +34,15 @@ _BLOCK: Final = 1 << 18
 class Reader(Protocol):
     """What is needed of the mixture (`ironclad.engines.host.api.Reader`)."""
 
-    frames: int
-    channels: int
+    @property
+    def frames(self) -> int:
+        """Samples per channel."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Channels."""
+        ...
 
     def read(self, start: int, count: int) -> Samples:
         """Frames `start` to `start + count`, all inside the recording: `(channels, count)`."""

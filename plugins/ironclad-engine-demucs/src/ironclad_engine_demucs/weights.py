@@ -62,8 +62,8 @@ def load_bag(folder: Path, model: str) -> tuple[list[torch.nn.Module], Bag]:
         alike = ("sources", "samplerate", "audio_channels")
         if any(getattr(network, name) != getattr(first, name) for name in alike):
             raise EngineError("model", f"the networks of {model} do not belong together")
-        longest = getattr(network, "segment", None)
-        if bag.segment is not None and not (isinstance(network, HTDemucs) and bag.segment > longest):
+        longest = float(network.segment) if isinstance(network, HTDemucs) else math.inf
+        if bag.segment is not None and bag.segment <= longest:
             network.segment = bag.segment
         network.eval()
     if bag.weights is not None and any(len(row) != len(first.sources) for row in bag.weights):
