@@ -29,7 +29,7 @@ from ironclad.metadata.lookup import Lookup, Status
 from ironclad.metadata.model import TrackTags
 from ironclad.metadata.read import read
 from ironclad.metadata.write import write_tags
-from ironclad.ops.library import known
+from ironclad.ops.library import known, records
 from ironclad.stages import neighbours, online
 from ironclad.stages.organize import COVER
 from ironclad.stages.validate import limits
@@ -52,8 +52,6 @@ _LOUDNESS: Final = (
     "replaygain_track_gain", "replaygain_track_peak", "replaygain_reference_loudness",
 )  # fmt: skip
 """What was measured on the file, not taken from its source."""
-_INTENDED: Final = "intended_blake3"
-"""In the receipt on record, while a retag is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +203,12 @@ class Retagger:
         self, job: Job, prepared: list[_Prepared], lookup: Lookup | None, cover: str, *, was: str | None
     ) -> tuple[Rewritten, ...]:
         with self.database.session() as session:
-            _current(session, job)
+            records.current(session, job)
             for one in prepared:
-                _intend(session, one)
+                if one.blake3 != one.before:
+                    records.intend(session, one.of.artifact_uuid, one.blake3)
         with self.database.session() as session:
-            now = _current(session, job)
+            now = records.current(session, job)
             files = tuple(self._replace(session, one) for one in prepared)
             tags = prepared[0].of.tags()
             session.execute(
@@ -219,12 +218,15 @@ class Retagger:
             )
             changes: dict[str, Any] = {} if lookup is None else {"lookup": lookup.to_dict()}
             if lookup is None and online.CHOSEN in now.options:
-                changes["lookup"] = {**Lookup(Status.MATCHED, detail="chosen").to_dict(), **_offered(session, job)}
+                changes["lookup"] = {
+                    **Lookup(Status.MATCHED, detail="chosen").to_dict(),
+                    **records.offered(session, job),
+                }
             if cover != "not-asked" or was == online.PENDING:
                 changes["cover"] = cover
             for one in prepared:
                 self._album_cover(session, one)
-            _note(session, job.job_uuid, changes)
+            records.note(session, job.job_uuid, changes)
             record(
                 session, job.job_uuid, "retagged", actor=self.actor, attempt=now.attempt,
                 files=[one.path for one in files if one.changed], cover=cover,
@@ -236,7 +238,7 @@ class Retagger:
         final = one.of.path
         there = durable.digest(final)
         # An interrupted retag may have left what it said it would write; anything else is somebody's own doing.
-        if there not in {one.of.blake3, one.of.receipt.get(_INTENDED)} or there != one.before:
+        if there not in {one.of.blake3, one.of.receipt.get(records.INTENDED)} or there != one.before:
             raise FileChanged(f"{final} is not as it was published.", path=final)
         if there != one.blake3:
             temporary = final.with_name(f".{one.of.job.job_uuid.hex}.0.part")
@@ -253,11 +255,11 @@ class Retagger:
 
     def _record(self, session: Session, one: _Prepared) -> None:
         size = one.of.path.stat().st_size
-        kept = {name: value for name, value in one.of.receipt.items() if name != _INTENDED}
+        kept = {name: value for name, value in one.of.receipt.items() if name != records.INTENDED}
         receipt = {
             **kept, "blake3": one.blake3, "bytes": size, "servers": neighbours.facts(one.tags),
         }  # fmt: skip
-        _update(session, one.of.artifact_uuid, size, one.blake3, receipt)
+        records.update(session, one.of.artifact_uuid, size, one.blake3, receipt)
         sidecar = session.execute(
             sa.text(
                 "SELECT artifact_uuid, path FROM artifact WHERE job_uuid = :job AND kind = :kind "
@@ -269,7 +271,7 @@ class Retagger:
             path = Path(sidecar.path)
             content = Receipt.from_dict({**receipt, "file": one.of.path.name}).to_bytes()
             durable.write_atomic(path, content)
-            _update(session, sidecar.artifact_uuid, len(content), durable.digest(path), None)
+            records.update(session, sidecar.artifact_uuid, len(content), durable.digest(path), None)
 
     def _album_cover(self, session: Session, one: _Prepared) -> None:
         """A cover that was fetched goes into the album's folder too, unless one is there."""
@@ -299,7 +301,7 @@ class Retagger:
 
     def _settled(self, job_uuid: UUID) -> tuple[Job, dict[str, Any]]:
         with self.database.session() as session:
-            job = _locked(session, job_uuid)
+            job = records.locked(session, job_uuid)
         metadata = self._metadata(job_uuid)
         if metadata is None:
             raise BadRequest(f"The tags of job {job_uuid} are not on record; replay the job.")
@@ -331,64 +333,3 @@ class Retagger:
                 session, job_uuid, "tags_chosen", actor=self.actor, attempt=job.attempt, by=by,
                 recording=candidate.recording_id, release=candidate.album_id,
             )  # fmt: skip
-
-
-def _locked(session: Session, job_uuid: UUID) -> Job:
-    """The job's row, locked, if its files are published and nobody works on it."""
-    job = load(session, job_uuid, lock=True)
-    if job.state != JobState.SUCCEEDED.value:
-        raise IllegalTransition(f"Job {job_uuid} is {job.state}; only what has succeeded can be retagged.")
-    return job
-
-
-def _current(session: Session, job: Job) -> Job:
-    now = _locked(session, job.job_uuid)
-    if now.attempt != job.attempt:
-        raise IllegalTransition(f"Job {job.job_uuid} ran again meanwhile; its tags are new.")
-    return now
-
-
-def _intend(session: Session, one: _Prepared) -> None:
-    """Say what will be written before it is, so that a file that a crash left can be told from a changed one."""
-    if one.blake3 != one.before:
-        session.execute(
-            sa.text("UPDATE artifact SET receipt = receipt || CAST(:intended AS jsonb) WHERE artifact_uuid = :id"),
-            {"id": one.of.artifact_uuid, "intended": jsonb.dumps({_INTENDED: one.blake3})},
-        )
-
-
-def _offered(session: Session, job: Job) -> dict[str, Any]:
-    """The candidates stay on record: the operator may change his mind."""
-    offered = session.scalar(
-        sa.text(
-            "SELECT data->'lookup'->'candidates' FROM stage_run WHERE job_uuid = :job AND stage = 'metadata' "
-            "AND state IN ('done', 'reused') ORDER BY attempt DESC LIMIT 1"
-        ),
-        {"job": job.job_uuid},
-    )
-    return {"candidates": offered or []}
-
-
-def _note(session: Session, job_uuid: UUID, changes: dict[str, Any]) -> None:
-    """What is known about the job's tags now, where the stage left what it knew."""
-    session.execute(
-        sa.text(
-            "UPDATE stage_run SET data = data || CAST(:changes AS jsonb) WHERE job_uuid = :job AND stage = 'metadata' "
-            "AND attempt = (SELECT max(attempt) FROM stage_run WHERE job_uuid = :job AND stage = 'metadata' "
-            "AND state IN ('done', 'reused'))"
-        ),
-        {"job": job_uuid, "changes": jsonb.dumps(changes)},
-    )
-
-
-def _update(session: Session, artifact: UUID, size: int, blake3: str, receipt: dict[str, Any] | None) -> None:
-    session.execute(
-        sa.text(
-            "UPDATE artifact SET size = :size, blake3 = :blake3, receipt = coalesce(CAST(:receipt AS jsonb), receipt) "
-            "WHERE artifact_uuid = :id"
-        ),
-        {
-            "id": artifact, "size": size, "blake3": blake3,
-            "receipt": None if receipt is None else jsonb.dumps(receipt),
-        },
-    )  # fmt: skip

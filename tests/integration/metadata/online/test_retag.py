@@ -212,7 +212,7 @@ def test_rotten_audio_is_not_taken_for_ours(
         retagger.retag(job)
 
 
-@pytest.mark.parametrize("moment", ["record", "_update"])
+@pytest.mark.parametrize("moment", ["retag.record", "records.update"])
 def test_a_crash_after_the_file_was_replaced_is_mended(  # noqa: PLR0917 - fixtures
     moment: str, database: Database, service: Any, publish: Callable[..., UUID], retagger: Retagger,
     monkeypatch: pytest.MonkeyPatch,
@@ -227,7 +227,7 @@ def test_a_crash_after_the_file_was_replaced_is_mended(  # noqa: PLR0917 - fixtu
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"ironclad.ops.library.retag.{moment}", crash)
+        patched.setattr(f"ironclad.ops.library.{moment}", crash)
         with pytest.raises(KeyboardInterrupt):
             retagger.retag(job)
     assert artifacts(database, job)["instrumental"][2] != durable.digest(path)  # the row still says the old bytes
