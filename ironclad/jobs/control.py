@@ -159,8 +159,12 @@ def retry(session: Session, job_uuid: UUID, *, actor: str, pools: frozenset[str]
 def replay(
     session: Session, job_uuid: UUID, *, stage: str, actor: str, pools: frozenset[str],
     engine: str | None = None, engine_pool: str = "cpu", parameters: dict[str, Any] | None = None,
+    keep: bool = False,
 ) -> Job:  # fmt: skip
-    """Run a settled job again from a stage on; earlier stages' results are reused where they are still there."""
+    """Run a settled job again from a stage on; earlier stages' results are reused where they are still there.
+
+    With `keep`, the files that it has published stay in the library beside the new ones.
+    """
     if stage not in pipeline.STAGES:
         raise BadRequest(f"There is no stage {stage}; the stages are {', '.join(pipeline.STAGES)}.")
     job = load(session, job_uuid, lock=True)
@@ -171,5 +175,5 @@ def replay(
         sets["parameters"] = parameters
     return requeue(
         session, job_uuid, actor=actor, kind="replayed", pools=pools, stage=pipeline.FIRST, sets=sets,
-        options={"replay_from": stage, "replay_attempt": job.attempt + 1, "force": True},
+        options={"replay_from": stage, "replay_attempt": job.attempt + 1, "force": True, "keep_results": keep},
     )  # fmt: skip

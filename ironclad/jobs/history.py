@@ -92,9 +92,12 @@ def note(session: Session, fence: Fence, kind: str, stage: str | None, **data: A
 
 
 def intend(
-    session: Session, fence: Fence, *, kind: str, path: str, size: int, blake3: str, receipt: dict[str, Any] | None
-) -> UUID | None:
+    session: Session, fence: Fence, *, kind: str, path: str, size: int, blake3: str, receipt: dict[str, Any] | None,
+    since: int = 0,
+) -> UUID | None:  # fmt: skip
     """Record that a file is about to be published. Its own older files of the same kind or name are superseded.
+
+    Those of attempts before `since` are kept beside the new one (a replay that keeps both results).
 
     Returns the artifact's id, or None if another job owns the path (letter case aside): the caller picks another.
     """
@@ -113,9 +116,9 @@ def intend(
     session.execute(
         sa.text(
             "UPDATE artifact SET state = 'superseded' WHERE job_uuid = :job AND state <> 'superseded' "
-            "AND (kind = :kind OR lower(path) = lower(:path))"
+            "AND (kind = :kind AND attempt >= :since OR lower(path) = lower(:path))"
         ),
-        {"job": fence.job_uuid, "kind": kind, "path": path},
+        {"job": fence.job_uuid, "kind": kind, "path": path, "since": since},
     )
     artifact = uuid7()
     session.add(

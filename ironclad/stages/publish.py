@@ -27,15 +27,22 @@ if TYPE_CHECKING:
 _TRIES = 1000
 
 
-def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: None) -> Publisher:
-    """A publisher for one attempt. `write` runs a call in a transaction of its own; `check` raises if it must end."""
+def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: None, *, since: int = 0) -> Publisher:
+    """A publisher for one attempt.
+
+    Args:
+        write: runs a call in a transaction of its own.
+        fence: the attempt.
+        check: raises if the attempt must end.
+        since: the job's files of earlier attempts are left as they are, as if they were somebody else's.
+    """
 
     def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Published:
         digest = durable.digest(file)
-        intent = _Intent(fence, kind, file.stat().st_size, digest, None if receipt is None else dict(receipt))
+        intent = _Intent(fence, kind, file.stat().st_size, digest, None if receipt is None else dict(receipt), since)
         for number in range(1, _TRIES):
             final = wanted(number)
-            own = write(partial(_own_path, fence.job_uuid, final))
+            own = write(partial(_own_path, fence.job_uuid, final, since))
             if final.exists() and not own and durable.digest(final) != digest:
                 continue  # somebody else's file: never overwritten
             artifact: UUID | None = write(partial(intent.record, final))
@@ -58,11 +65,12 @@ class _Intent:
     size: int
     digest: str
     receipt: dict[str, Any] | None
+    since: int
 
     def record(self, path: Path, session: Session) -> UUID | None:
         return history.intend(
             session, self.fence, kind=self.kind, path=str(path), size=self.size, blake3=self.digest,
-            receipt=self.receipt,
+            receipt=self.receipt, since=self.since,
         )  # fmt: skip
 
 
@@ -70,12 +78,15 @@ def _published(fence: Fence, artifact: UUID, path: Path, session: Session) -> No
     history.published(session, fence, artifact, str(path))
 
 
-def _own_path(job_uuid: UUID, path: Path, session: Session) -> bool:
+def _own_path(job_uuid: UUID, path: Path, since: int, session: Session) -> bool:
     """Whether the file at this path was written by the same job."""
     return bool(
         session.scalar(
-            sa.text("SELECT count(*) FROM artifact WHERE job_uuid = :job AND lower(path) = lower(:path)"),
-            {"job": job_uuid, "path": str(path)},
+            sa.text(
+                "SELECT count(*) FROM artifact WHERE job_uuid = :job AND lower(path) = lower(:path) "
+                "AND attempt >= :since"
+            ),
+            {"job": job_uuid, "path": str(path), "since": since},
         )
     )
 

@@ -201,7 +201,7 @@ class Attempt:
         context = StageContext(
             job=self.job, settings=self.settings, layout=self.settings.layout, source=self.source, folder=temporary,
             outputs=self.outputs, progress=progress, check=keeper.check, log=self.log,
-            library=publisher(self.write, self.fence, keeper.check), database=self.database,
+            library=publisher(self.write, self.fence, keeper.check, since=self._keep_before()), database=self.database,
         )  # fmt: skip
         with structlog.contextvars.bound_contextvars(stage=stage.name):
             outcome = stage.run(context)
@@ -233,6 +233,10 @@ class Attempt:
             since = int(self.job.options.get("replay_attempt", 0))
         folder = self.settings.layout.work_of(self.job.job_uuid) / stage.name
         return markers.reusable(folder, inputs, since_attempt=since)
+
+    def _keep_before(self) -> int:
+        """The attempt from which on this job's files may be replaced: a replay may keep the results before it."""
+        return int(self.job.options.get("replay_attempt", 0)) if self.job.options.get("keep_results") else 0
 
     def _progress(self, keeper: LeaseKeeper, step: _Step, fraction: float, message: str | None) -> None:
         fraction = min(1.0, max(0.0, fraction))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.text import Text
 
-from ironclad.cli import exits, failure, output, results, text
+from ironclad.cli import exits, failure, output, replaying, results, text
 from ironclad.cli.installation import Installation, opened
 from ironclad.engines import choice
 from ironclad.errors import BadRequest, IroncladError
@@ -34,6 +34,9 @@ _CHANGED: Final = {
 }
 JSON: Final = {
     f"jobs {name}": _CHANGED for name in ("retry", "replay", "cancel", "hold", "release")
+}  # fmt: skip
+JSON["jobs replay"] = {
+    **_CHANGED, "plan": "With --dry-run, instead: each with job_uuid, title, reused and run (names of stages).",
 }  # fmt: skip
 
 _PAGE: Final = 500
@@ -76,7 +79,7 @@ def retry(
 @app.command(no_args_is_help=True)
 def replay(
     context: typer.Context,
-    jobs: Jobs,
+    jobs: MaybeJobs = None,
     *,
     stage: Annotated[
         str,
@@ -86,9 +89,25 @@ def replay(
     model: Annotated[
         str | None, typer.Option("--model", metavar="MODEL", help="With another model of the engine.")
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the files published before beside the new ones.")] = False,
+    state: Annotated[
+        list[JobState] | None,
+        typer.Option("--state", "-s", metavar="STATE", help="Instead of naming jobs: all in this state."),
+    ] = None,
+    error: Annotated[str | None, typer.Option("--error", metavar="E_CODE", help="And with this error.")] = None,
+    user: Annotated[str | None, typer.Option("--user", metavar="NAME", help="And of this user.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="And received since: 15m, 2h, 3d, or a date.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would run and what would be used again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run settled jobs again from a stage on; results of earlier stages are used where they are still there."""
+    selection = replaying.Selection(tuple(one.value for one in state or ()), error, user, since)
+    if bool(jobs) == bool(selection):
+        raise BadRequest("Name jobs, or select them with --state, --error, --user or --since.")
     with opened(context) as installation:
         settings = installation.settings
         if engine is not None:
@@ -100,10 +119,14 @@ def replay(
                 chosen = choice.choose(settings, engine=engine or load(session, job_uuid).engine, model=model)
                 other = {"engine": chosen.engine, "engine_pool": chosen.pool, "parameters": chosen.parameters}
             return control.replay(
-                session, job_uuid, stage=stage, actor=installation.actor, pools=installation.pools, **other
+                session, job_uuid, stage=stage, actor=installation.actor, pools=installation.pools, keep=keep, **other
             )
 
-        _apply(installation, jobs, action, as_json=as_json)
+        references = jobs or replaying.selected(installation, selection)
+        if dry_run:
+            replaying.show(installation, references, stage, as_json=as_json)
+            return
+        _apply(installation, references, action, as_json=as_json)
 
 
 @app.command(no_args_is_help=True)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def commit_before_publish() -> None:
     """The database says `published` before the file has its name."""
 
-    def publisher(write: Any, fence: Any, _check: Any) -> Any:
+    def publisher(write: Any, fence: Any, _check: Any, **_: Any) -> Any:
         def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Any:
             final, digest = wanted(1), durable.digest(file)
-            own = write(lambda session: publish._own_path(fence.job_uuid, final, session))
+            own = write(lambda session: publish._own_path(fence.job_uuid, final, 0, session))
             artifact = write(
                 lambda session: history.intend(
                     session, fence, kind=kind, path=str(final), size=file.stat().st_size, blake3=digest, receipt=None

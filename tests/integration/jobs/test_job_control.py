@@ -195,7 +195,7 @@ def test_a_replay_starts_over_from_a_stage(bench: Any) -> None:
     job = bench.job("succeeded")
     row = replay(bench, job, "separate")
     assert (row.state, row.stage) == ("queued", "validate")
-    assert row.options == {"replay_from": "separate", "replay_attempt": 2, "force": True}
+    assert row.options == {"replay_from": "separate", "replay_attempt": 2, "force": True, "keep_results": False}
     assert bench.events(job)[-1] == "replayed"
     assert bench.claim_next().fence.attempt == 2
 

@@ -140,3 +140,27 @@ def test_names_run_out_with_an_error(
     durable.write_atomic(settings.layout.output / "x.flac", b"taken")
     with pytest.raises(OutputInvalid, match="No free name"):
         publish(claims()).put("instrumental", song, lambda _n: settings.layout.output / "x.flac", None)
+
+
+def test_a_replay_may_keep_what_was_published_before(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], tmp_path: Path
+) -> None:
+    claim = claims()
+    first, second = tmp_path / "one.flac", tmp_path / "two.flac"
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+    old = publish(claim).put("instrumental", first, name(settings.layout.output), None)
+    with database.session() as session:  # the attempt goes on as number 2, as after a replay
+        session.execute(sa.text("UPDATE artifact SET attempt = 0"))
+
+    def write(call: Callable[[Session], Any]) -> Any:
+        with database.session() as session:
+            return call(session)
+
+    for _ in range(2):  # run twice, as after a crash: the same place
+        new = publisher(write, claim.fence, since=1).put("instrumental", second, name(settings.layout.output), None)
+        assert new.path.name == "Song (2).flac"
+    assert (old.path.read_bytes(), new.path.read_bytes()) == (b"one", b"two")
+    assert {row for row in rows(database) if row[0] == "published"} == {
+        ("published", str(old.path)), ("published", str(new.path)),
+    }  # fmt: skip
