@@ -34,9 +34,10 @@ _FILES: Final = sa.text(
     "AND artifact_uuid > :after AND (CAST(:job AS uuid) IS NULL OR job_uuid = :job) "
     "ORDER BY artifact_uuid LIMIT :page) a "
     "LEFT JOIN LATERAL (SELECT data FROM stage_run WHERE job_uuid = a.job_uuid AND stage = 'metadata' "
-    "AND state IN ('done', 'reused') ORDER BY attempt DESC LIMIT 1) m ON true "
+    "AND attempt <= a.attempt AND state IN ('done', 'reused') ORDER BY attempt DESC LIMIT 1) m ON true "
     "LEFT JOIN LATERAL (SELECT data FROM stage_run WHERE job_uuid = a.job_uuid AND stage = 'separate' "
-    "AND state IN ('done', 'reused') ORDER BY attempt DESC LIMIT 1) s ON true ORDER BY a.artifact_uuid"
+    "AND attempt <= a.attempt AND state IN ('done', 'reused') ORDER BY attempt DESC LIMIT 1) s ON true "
+    "ORDER BY a.artifact_uuid"
 )
 PENDING: Final = sa.text(
     "SELECT r.job_uuid FROM stage_run r JOIN job j USING (job_uuid) WHERE j.state = 'succeeded' AND "

@@ -22,7 +22,7 @@ from ironclad.errors import BadRequest, FileChanged, IllegalTransition, OutputIn
 from ironclad.jobs.ids import uuid7
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, record
-from ironclad.library.receipt import Receipt
+from ironclad.library.receipt import Receipt, sidecar
 from ironclad.metadata.convert import cover_name
 from ironclad.metadata.derive import derive
 from ironclad.metadata.lookup import Lookup, Status
@@ -260,18 +260,21 @@ class Retagger:
             **kept, "blake3": one.blake3, "bytes": size, "servers": neighbours.facts(one.tags),
         }  # fmt: skip
         records.update(session, one.of.artifact_uuid, size, one.blake3, receipt)
-        sidecar = session.execute(
+        rows = session.execute(
             sa.text(
                 "SELECT artifact_uuid, path FROM artifact WHERE job_uuid = :job AND kind = :kind "
                 "AND state = 'published'"
             ),
             {"job": one.of.job.job_uuid, "kind": f"receipt:{one.of.kind}"},
-        ).first()
-        if sidecar is not None:
-            path = Path(sidecar.path)
+        ).all()
+        # A job that was replayed with another engine may have two results of a kind, each with its receipt.
+        beside = str(sidecar(one.of.path))
+        own = [row for row in rows if row.path == beside] or (rows if len(rows) == 1 else [])
+        for row in own:
+            path = Path(row.path)
             content = Receipt.from_dict({**receipt, "file": one.of.path.name}).to_bytes()
             durable.write_atomic(path, content)
-            records.update(session, sidecar.artifact_uuid, len(content), durable.digest(path), None)
+            records.update(session, row.artifact_uuid, len(content), durable.digest(path), None)
 
     def _album_cover(self, session: Session, one: _Prepared) -> None:
         """A cover that was fetched goes into the album's folder too, unless one is there."""
