@@ -9,7 +9,7 @@ BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test engines-real chaos check bench docs format clean
+.PHONY: help install demo test coverage engines-real chaos check bench docs format clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +26,11 @@ install: $(STAMP) ## Make the virtual environment in .venv with everything in it
 demo: $(STAMP) ## Three songs with known stems go through the whole pipeline; prints tree, receipts and SDR
 	$(CLEAN) $(BIN)/ironclad demo
 
-test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores) and print coverage
-	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered
+test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
+	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup
+
+coverage: $(STAMP) ## The tests again, with coverage of branches, in child processes too (three times as slow)
+	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --timeout 600 --cov --cov-report=term:skip-covered
 
 chaos: $(STAMP) ## Kill, fail, pause and cut off everything that touches files; rewrites the tables of docs/reliability.md
 	$(CLEAN) IRONCLAD_TEST_RELIABILITY_PAGE=1 $(BIN)/python -m pytest -p no:randomly -m "chaos and not system or not chaos" tests/chaos
