@@ -126,9 +126,10 @@ class Problem:
     where: str
 
 
+# A count for each state walks its part of an index; grouping all of them hashes every row and takes twice as long.
+_STATES: Final = ", ".join(f"'{state}', (SELECT count(*) FROM job WHERE state = '{state}')" for state in JobState)
 _SUMMARY = sa.text(
-    "SELECT ironclad_now() AS at, "
-    "(SELECT json_object_agg(state, jobs) FROM (SELECT state, count(*) AS jobs FROM job GROUP BY state) s) AS states, "
+    f"SELECT ironclad_now() AS at, json_build_object({_STATES}) AS states, "
     "(SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')) AS held, "
     "(SELECT json_object_agg(name, value) FROM control) AS switches"
 )
@@ -202,7 +203,7 @@ def glance(session: Session, *, events: int = 20, paces: Mapping[str, float] | N
     services = session.execute(_SERVICES, {"late": LATE_SECONDS})
     return Glance(
         at=summary.at,
-        states={state.value: 0 for state in JobState} | (summary.states or {}),
+        states=summary.states,
         held=summary.held,
         paused=bool(switches.get("pipeline", {}).get("paused")),
         disk_low=bool(switches.get("disk", {}).get("low")),
