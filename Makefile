@@ -49,8 +49,9 @@ check: $(STAMP) ## Lint, format, types, layers
 bench: $(STAMP) ## Run the benchmarks; they print ratios measured side by side
 	for name in $(BENCHMARKS); do echo "== benchmarks/$$name.py"; $(CLEAN) $(BIN)/python benchmarks/$$name.py || exit 1; done
 
-docs: $(STAMP) ## Generate the reference pages
+docs: $(STAMP) ## Generate the reference pages and build the site in site/, strictly
 	$(BIN)/python -m ironclad.cli.reference
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff format .
