@@ -50,6 +50,23 @@ def test_it_separates_with_steady_progress(engine: DemucsSeparator, reader: Call
     assert steps[-1][0] == steps[-1][1]
 
 
+def test_progress_comes_within_a_segment_and_ends_it(engine: DemucsSeparator, reader: Callable[[int], Any]) -> None:
+    steps: list[int] = []
+
+    def progress(done: int, _total: int) -> None:
+        steps.append(done)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+
+    sinks = Sinks("bass")
+    with pytest.raises(KeyboardInterrupt):
+        engine.separate(reader(4000), sinks, PARAMS, progress, lambda: False)  # one segment
+    assert sinks.blocks == []
+    assert steps == sorted(set(steps))
+    engine.separate(reader(4000), sinks, PARAMS, lambda *_: None, lambda: False)
+    assert sinks.frames == 4000
+
+
 def test_silence_gives_finite_samples(engine: DemucsSeparator) -> None:
     sinks = Sinks("vocals")
     engine.separate(ArrayReader(np.zeros((2, 9000), np.float32)), sinks, PARAMS, lambda *_: None, lambda: False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import warnings
@@ -15,13 +16,14 @@ from ironclad.engines.host.api import EngineError
 from ironclad_engine_demucs import streaming, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ironclad.engines.host.api import LoadRequest, Reader, Sinks
 
 _SURVEY_SHARE: Final = 0.01
 """Share of the progress that the first pass makes."""
-_UNITS: Final = 10_000
+_UNITS: Final = 1_000_000
+_LAYERS: Final = ("encoder", "decoder", "tencoder", "tdecoder")
 _MAX_BATCH: Final = 16
 _SEGMENT_BYTES: Final = 1_200 << 20
 """GPU memory that one segment of a hybrid transformer needs, generously."""
@@ -77,14 +79,16 @@ class DemucsSeparator:
         plan = self._plan(params)
         survey = int(_UNITS * _SURVEY_SHARE)
         statistics = streaming.measure(reader, lambda done: progress(survey * done // reader.frames, _UNITS))
+        pulse = _Pulse(lambda share: progress(survey + int((_UNITS - survey) * share), _UNITS))
         blocks = streaming.separate(
             self._networks, self._weights, reader, plan, statistics=statistics,
             rng=random.Random(int(params["seed"])),  # noqa: S311  # delays, not secrets
             wanted=sinks.wanted,
-            progress=lambda done, total: progress(survey + (_UNITS - survey) * done // total, _UNITS),
+            progress=pulse.step,
         )  # fmt: skip
-        for _start, stems in blocks:
-            sinks.write(stems)
+        with pulse.attached(self._networks):
+            for _start, stems in blocks:
+                sinks.write(stems)
 
     def _plan(self, params: Mapping[str, Any]) -> streaming.Plan:
         segment = float(params["segment"]) or None
@@ -102,3 +106,38 @@ class DemucsSeparator:
             return 1
         free, _total = torch.cuda.mem_get_info(self._device)
         return max(1, min(_MAX_BATCH, int(free) // 2 // _SEGMENT_BYTES))
+
+
+class _Pulse:
+    """Progress within segments too: on a busy CPU one takes a minute, and cancelling must not wait for it.
+
+    A hook on each layer reports; what the report raises goes through the network's `forward`, which keeps no state.
+    """
+
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
+        self._done, self._total = 0, 0
+        self._layers, self._passed = 1, 0
+
+    def step(self, done: int, total: int) -> None:
+        """A segment has ended."""
+        self._done, self._total, self._passed = done, total, 0
+        self._report(done / total)
+
+    @contextlib.contextmanager
+    def attached(self, networks: Sequence[Any]) -> Iterator[None]:
+        """Listen to the layers of these networks."""
+        layers = [layer for network in networks for name in _LAYERS for layer in getattr(network, name, ())]
+        self._layers = max(1, len(layers) // len(networks))
+        hooks = [layer.register_forward_hook(self._layer) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _layer(self, *_: Any) -> None:
+        """How many segments there are is known after the first one; until then it counts as nothing."""
+        self._passed += 1
+        within = min(self._passed / self._layers, 0.99)
+        self._report((self._done + within) / self._total if self._total else within * 1e-3)
