@@ -161,6 +161,24 @@ class DiskSettings(Section):
     min_free_bytes: int = Field(1 << 30, ge=0, description="Below this nothing new starts; work resumes by itself.")
 
 
+class PruneRule(Section):
+    """How long, and how much of, a class of files is kept."""
+
+    days: float = Field(0.0, ge=0, description="Delete what is older; 0 keeps it.")
+    max_bytes: int = Field(0, ge=0, description="Delete the oldest beyond so many bytes; 0 is no limit.")
+
+
+class PruneSettings(Section):
+    """What is deleted after a while. Files of jobs that are not settled are never touched."""
+
+    every_hours: Positive = Field(24.0, description="How often the dispatcher prunes.")
+    work: PruneRule = Field(PruneRule(days=7), description="Stage folders of settled jobs.")
+    orphaned: PruneRule = Field(PruneRule(days=30), description="What `ironclad orphans --fix` has set aside.")
+    logs: PruneRule = Field(PruneRule(days=90), description="Logs of jobs that did not fail.")
+    error: PruneRule = Field(PruneRule(), description="Originals of failed jobs, with error.json.")
+    archive: PruneRule = Field(PruneRule(), description="Originals of jobs that succeeded or were skipped.")
+
+
 class LogSettings(Section):
     """Logs."""
 
@@ -198,6 +216,7 @@ class Settings(BaseSettings):
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="The Prefect server.")
     services: ServiceSettings = Field(default_factory=ServiceSettings, description="Health and metrics.")
     disk: DiskSettings = Field(default_factory=DiskSettings, description="The disk floor.")
+    prune: PruneSettings = Field(default_factory=PruneSettings, description="What is deleted after a while.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
 
     @classmethod

@@ -311,6 +311,28 @@ def move(source: Path, target: Path) -> None:
             fsync_dir(source.parent)
 
 
+def move_folder(source: Path, target: Path) -> None:
+    """Move a folder of ours to a free name, on one file system or across. Raises FileExistsError, catalogue errors."""
+    try:
+        _rename_noreplace(source, target)
+    except FileExistsError:
+        raise
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            with stored(target):
+                raise
+        copied = _beside(target, "part")
+        with stored(target):
+            shutil.copytree(source, copied, symlinks=True)
+            _note("write", copied)
+        commit_folder(copied, target)
+        remove_tree(source, reason=f"moved to {target}")
+        return
+    with stored(target):
+        fsync_dir(target.parent)
+        fsync_dir(source.parent)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """A second name for the same bytes: hard link where possible, else verified copy. Raises FileExistsError."""
     try:

@@ -59,6 +59,8 @@ COMMANDS: Final = (
     Entry("models", "Get, check and remove models; show their licences.", "models"),
     Entry("plugins", "List plugins and what became of them.", "plugins"),
     Entry("library", "Preview paths, lint and refile the library.", "library"),
+    Entry("orphans", "Find files without jobs, jobs without files, leftovers, damage.", "orphans"),
+    Entry("prune", "Delete what is too old or over its quota.", "prune"),
     Entry("verify", "Check published files against their receipts.", "verify"),
     Entry("retag", "Write the tags of published files anew.", "retag"),
     Entry("config", "Show and check the settings.", "config"),

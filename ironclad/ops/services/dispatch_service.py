@@ -9,6 +9,7 @@ from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailab
 from ironclad.jobs.dispatch import Dispatcher
 from ironclad.ops import fronts
 from ironclad.ops.disk import DiskFloor
+from ironclad.ops.housekeeper import Housekeeper
 from ironclad.ops.queue_metrics import QueueReader
 from ironclad.stages import filing
 
@@ -111,11 +112,13 @@ class DispatchService:
         database = Database.open(settings)
         try:
             QueueReader(database, runtime.metrics)
+            housekeeper = Housekeeper(database, settings)
             floor = DiskFloor(settings, database, runtime.health, runtime.metrics)
 
             def housekeeping() -> None:
                 floor.step()
                 _file(database, runtime)
+                housekeeper.step()
 
             Dispatcher(database, settings, executor, housekeeping).run(runtime.stopping, runtime.ready)
         finally:
