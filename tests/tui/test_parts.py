@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +17,10 @@ from ironclad.errors import BadRequest
 from ironclad.jobs.feed import Notice
 from ironclad.jobs.listing import Sort
 from ironclad_tui import serve
+from ironclad_tui.app import IroncladApp
 from ironclad_tui.background import Asker, Listener
 from ironclad_tui.messages import Changed, Listening
+from ironclad_tui.prefs import Prefs
 from ironclad_tui.text import Span, bar, safe, spark, state
 from ironclad_tui.themes import THEMES
 from ironclad_tui.widgets.grid import Column, Grid
@@ -25,7 +29,6 @@ from ironclad_tui.widgets.tones import fit
 from ironclad_tui.window import KEEP, PAGE, Window
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterator
 
     from ironclad.jobs.listing import JobRow
@@ -173,6 +176,27 @@ def test_a_question_is_never_asked_twice_at_once() -> None:
     assert len(background.calls) == 2
 
 
+def test_an_answer_that_comes_after_the_end_is_dropped() -> None:
+    app = IroncladApp(Staged("busy"), Prefs())
+    entered, leave, finished = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        leave.wait(10)
+
+    async def visit() -> None:
+        async with app.run_test():
+            app.background.run("slow", slow, print, lambda: None)
+            entered.wait(10)
+
+    asyncio.run(visit())
+    leave.set()
+    app.background.run("next", finished.set, print, lambda: None)
+    for _ in range(3):  # every thread still works
+        app.background.run("next", finished.set, print, lambda: None)
+    assert finished.wait(10)
+
+
 def test_many_events_are_few_messages() -> None:
     class App:
         def __init__(self) -> None:
@@ -268,8 +292,6 @@ def test_a_visitor_gets_this_very_program(tmp_path: Any) -> None:
 
 
 def test_the_door_opens_to_the_token_only() -> None:
-    import asyncio  # noqa: PLC0415 - for these two alone
-
     async def visit() -> None:
         app = await serve.TokenServer("true", "10.0.0.1", 9660, "t" * 20)._make_app()
         async with TestClient(TestServer(app)) as client:
@@ -287,8 +309,6 @@ def test_the_door_opens_to_the_token_only() -> None:
 
 
 def test_without_a_token_only_loopback_names_are_answered() -> None:
-    import asyncio  # noqa: PLC0415 - for these two alone
-
     async def visit() -> None:
         app = await serve.TokenServer("true", "127.0.0.1", 9660, None)._make_app()
         async with TestClient(TestServer(app)) as client:

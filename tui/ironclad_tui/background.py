@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from textual.app import App
+    from textual.message import Message
 
     from ironclad.jobs.feed import Notice
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 _THREADS: Final = 3
 _BURST_SECONDS: Final = 0.25
 """However many events there are, the screens hear of them four times a second."""
+
+
+def _post(app: App[Any], message: Message) -> None:
+    """Post from a thread; an app that has ended meanwhile wants no message."""
+    with contextlib.suppress(RuntimeError):  # its event loop is closed
+        app.post_message(message)
 
 
 class Background:
@@ -48,11 +56,11 @@ class Background:
             try:
                 value = call()
             except IroncladError as exc:
-                self._app.post_message(Failed(what, exc, finished))
+                _post(self._app, Failed(what, exc, finished))
             except Exception as exc:  # noqa: BLE001 - shown as a toast, the cockpit stays
-                self._app.post_message(Failed(what, Unexpected(f"{type(exc).__name__}: {exc}"), finished))
+                _post(self._app, Failed(what, Unexpected(f"{type(exc).__name__}: {exc}"), finished))
             else:
-                self._app.post_message(Fetched(then, value, finished))
+                _post(self._app, Fetched(then, value, finished))
 
         self._todo.put(work)
 
@@ -117,9 +125,9 @@ class Listener:
         for notice in self._listen(self._stopping):
             if notice is not None:
                 if notice.channel == "connected":
-                    self._app.post_message(Listening(connected=True))
+                    _post(self._app, Listening(connected=True))
                 events += 1
             now = self._clock()
             if events and now - told >= _BURST_SECONDS:
-                self._app.post_message(Changed(events))
+                _post(self._app, Changed(events))
                 events, told = 0, now
