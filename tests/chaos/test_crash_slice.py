@@ -25,7 +25,7 @@ TODAY = dt.datetime.now(tz=dt.UTC).date().toordinal()
 TURNS = (
     ("claim-move", "claim-across", "claim-copy", "claim-link", "write-atomic"),
     ("pipeline", "name-taken", "replace", "recall"),
-    ("file-failed", "skip"),
+    ("file-failed", "skip", "tidy"),
 )
 
 

@@ -15,6 +15,7 @@ from ironclad import durable
 from ironclad.errors import AlreadyReceived, IroncladError
 from ironclad.ingest import claim as ingest
 from ironclad.jobs import control, lease, reap, submit
+from ironclad.ops import orphans, prune
 from ironclad.stages import filing
 from ironclad.stages.runner import run_claim
 
@@ -180,6 +181,25 @@ def _prepare_retry(world: World) -> None:
         control.retry(session, job, actor="lab", pools=_POOLS)
 
 
+def _prepare_done(world: World) -> None:
+    """A job that succeeded; a crash has left its stage folder, a temporary file and a folder that no job knows."""
+    job = _queued(world)
+    _attempt(world)
+    layout = world.settings.layout
+    for folder in (layout.work_of(job) / "stage", layout.work / str(UUID(int=JOB.int + 1)) / "stage"):
+        folder.mkdir(parents=True)
+        (folder / "mixture.f32").write_bytes(SONG)
+        (folder / "marker.json").write_bytes(b"{}")
+    (layout.output / f".{JOB.hex}.1.part").write_bytes(SONG[:1000])
+
+
+def _tidy(world: World) -> None:
+    """What the housekeeper and `ironclad orphans --fix` do."""
+    for orphan in list(orphans.find(world.database, world.settings, quiet_seconds=0.0)):
+        orphans.fix(world.database, world.settings, orphan)
+    prune.run(world.database, world.settings, now=time.time() + 20 * 86400)
+
+
 def _write_prepare(world: World) -> None:
     (world.root / "logs").mkdir()
     (world.root / "logs" / "skipped.json").write_bytes(b'{"old": true}')
@@ -204,6 +224,7 @@ PROTOCOLS = {
         _pipeline("file-failed", "a rejected song is filed under error/", prepare=_prepare_queued, state="failed", reject=True),  # noqa: E501
         _pipeline("recall", "a failed song is taken back from error/", prepare=_prepare_retry),
         _pipeline("skip", "a skipped song, skipped.json", prepare=_prepare_queued, state="skipped", skip=True),
+        Protocol("tidy", "leftovers set aside, stage folders pruned", _prepare_done, _tidy, _tidy),
         Protocol("write-atomic", "small files replaced (skipped.json, settings)", _write_prepare, _write, _write, state=None),  # noqa: E501
     )
 }  # fmt: skip
