@@ -491,7 +491,7 @@ class EngineStalled(IroncladError):
     code = "E_STALLED"
     kind = ErrorKind.ENGINE
     retryable = True
-    hint = "Raise engine.stall_seconds for very slow machines; else see the engine's log."
+    hint = "Raise engine.stall_seconds or jobs.stall_seconds for very slow machines; else see the job's log."
 
 
 class EngineProtocol(IroncladError):
