@@ -11,13 +11,14 @@ import pytest
 import sqlalchemy as sa
 from chaoslab import lab as laboratory
 from chaoslab.ledger import Ledger
+from chaoslab.protocols import REAL_SONG
 from chaoslab.world import World
 
 from ironclad.db import schema
 from ironclad.db.session import Database
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
@@ -36,12 +37,15 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
 
 
 @pytest.fixture(scope="session")
-def lab(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[laboratory.Laboratory]:
+def lab(
+    server_url: str, tmp_path_factory: pytest.TempPathFactory, make_song: Callable[..., Path]
+) -> Iterator[laboratory.Laboratory]:
     """A laboratory in memory, with a folder on another file system where there is one."""
     reason = laboratory.available()
     if reason:
         pytest.skip(reason)
     scratch = tmp_path_factory.mktemp("lab")
+    make_song(scratch / REAL_SONG, 1.5)
     admin = sa.create_engine(Database(server_url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     name = f"lab_{os.getpid()}"
     with admin.connect() as connection:

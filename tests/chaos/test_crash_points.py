@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
 # These four run the same stages around what is their own, so every second or fourth point of them is enough.
 COUSINS = ("name-taken", "replace", "recall")
+SLOW = "song"  # seconds a point: a sample must do
 WHOLE_RUNS = ("pipeline", *COUSINS)
 
 
@@ -27,7 +28,7 @@ def _clean(tally: Tally) -> None:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_killed_at_every_call(lab: Laboratory, ledger: Ledger, name: str) -> None:
     base = experiments.baseline(lab, name)
-    step = 2 if name in COUSINS else 1
+    step = 25 if name == SLOW else 2 if name in COUSINS else 1
     tally = experiments.kill(lab, base, base.points[::step])
     ledger.add("kill", tally)
     assert tally.hit == tally.points  # strace that injects nothing says nothing
@@ -38,7 +39,7 @@ def test_killed_at_every_call(lab: Laboratory, ledger: Ledger, name: str) -> Non
 def test_every_call_fails_once(lab: Laboratory, ledger: Ledger, name: str) -> None:
     base = experiments.baseline(lab, name)
     cases = experiments.errno_cases(base.points)
-    step = 5 if name in COUSINS else 2 if name == "pipeline" else 1
+    step = 60 if name == SLOW else 5 if name in COUSINS else 2 if name == "pipeline" else 1
     tally = experiments.fail(lab, base, cases[WHOLE_RUNS.index(name) if name in COUSINS else 0 :: step])
     ledger.add("errno", tally)
     assert tally.hit == tally.points
@@ -48,14 +49,15 @@ def test_every_call_fails_once(lab: Laboratory, ledger: Ledger, name: str) -> No
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_paused_past_the_lease(lab: Laboratory, ledger: Ledger, name: str) -> None:
     base = experiments.baseline(lab, name)
-    step = 11 if name in WHOLE_RUNS else 2
+    step = 60 if name == SLOW else 11 if name in WHOLE_RUNS else 2
     tally = experiments.pause(lab, base, base.points[::step])
     ledger.add("pause", tally)
     assert tally.hit == tally.points
     _clean(tally)
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+# A real song's trace lacks what decoders and encoders write; the made-up stages tell the recorder.
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if not PROTOCOLS[name].real])
 def test_power_lost_at_every_instant(lab: Laboratory, ledger: Ledger, name: str) -> None:
     tally = experiments.power_loss(lab, name)
     ledger.add("power", tally)

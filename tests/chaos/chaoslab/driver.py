@@ -49,18 +49,19 @@ def _prepare_process(slept: str) -> None:
 def _prepared(request: dict[str, Any]) -> Callable[[], int]:
     """Everything up to the first call that counts; returns the rest."""
     world = World.from_data(request["world"])
-    world.will_sleep = bool(request["slept"])
     protocol = protocols.PROTOCOLS[request["protocol"]]
+    world.real = protocol.real
+    world.will_sleep = bool(request["slept"])
     _prepare_process(request["slept"])
     recover = request["phase"] == "recover"
     if not recover:
-        with stubs.installed(stubs.Stubs()):
+        with stubs.installed(None if protocol.real else stubs.Stubs()):
             protocol.prepare(world)
     if world.mutant:
         mutants.MUTANTS[world.mutant]()
 
     def work() -> int:
-        with stubs.installed(protocol.stubs):
+        with stubs.installed(None if protocol.real else protocol.stubs):
             if recover:
                 protocol.recover(world)
             elif request.get("record"):

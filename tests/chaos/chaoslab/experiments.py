@@ -111,7 +111,7 @@ def errno_cases(points: Iterable[Point]) -> list[tuple[Point, str]]:
 
 def _judge(lab: Laboratory, base: Baseline, tally: Tally, where: str) -> None:
     protocol = PROTOCOLS[base.protocol]
-    found = [f"{base.protocol}, {where}: {bad}" for bad in invariants.always(lab.world, protocol)]
+    found = [f"{base.protocol}, {where}: {bad}" for bad in invariants.always(lab.world, protocol, base.end.known)]
     try:
         lab.recover(base.protocol)
     except AssertionError as exc:

@@ -7,7 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from blake3 import blake3
+
 from chaoslab import stubs
+from chaoslab.protocols import source_of
 from chaoslab.world import SONG, STRANGER
 from ironclad import durable
 from ironclad.stages import markers
@@ -35,7 +38,7 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _whole(path: Path) -> bool:
+def _whole(path: Path, known: frozenset[str] = frozenset()) -> bool:
     data = path.read_bytes()
     if path.suffix == ".json":
         try:
@@ -43,20 +46,26 @@ def _whole(path: Path) -> bool:
         except ValueError:
             return False
         return True
-    return path.suffix == ".jsonl" or hashlib.sha256(data).hexdigest() in WHOLE
+    return path.suffix == ".jsonl" or hashlib.sha256(data).hexdigest() in WHOLE | known
 
 
-def always(world: World, protocol: Protocol) -> list[str]:
-    """What holds at every instant, also right after a crash; returns the violations."""
+def always(world: World, protocol: Protocol, known: frozenset[str] = frozenset()) -> list[str]:
+    """What holds at every instant, also right after a crash; returns the violations.
+
+    `known` are SHA-256 digests of more whole files than the laboratory makes up: those of a real song.
+    """
+    world.real = protocol.real
+    song = source_of(world)
+    known |= {hashlib.sha256(song).hexdigest()}
     layout = world.settings.layout
     bad = []
     inputs = (layout.input, world.outside / "input")
     places = (*inputs, layout.archive, layout.error)
-    sources = [path for folder in places for path in _files(folder) if path.read_bytes() == SONG]
+    sources = [path for folder in places for path in _files(folder) if path.read_bytes() == song]
     if protocol.state is not None and not sources:
         bad.append("the source is lost")
     for folder in (layout.archive, layout.error, layout.output, *inputs):
-        bad += [f"partial under a final name: {path}" for path in _files(folder) if not _whole(path)]
+        bad += [f"partial under a final name: {path}" for path in _files(folder) if not _whole(path, known)]
     if layout.skipped.exists() and not _whole(layout.skipped):
         bad.append("skipped.json is torn")
     for stage in _stage_folders(layout.work):
@@ -99,39 +108,37 @@ class End:
 
     states: tuple[str, ...]
     files: tuple[tuple[str, str], ...]
+    known: frozenset[str] = frozenset()
+    """SHA-256 of every file that lasted."""
 
 
 def end(world: World) -> End:
-    """The end of a world. Logs and error.json hold times and attempts: that they are whole is in `always`."""
+    """The end of a world. Logs, receipts and error.json hold times and attempts: that they are whole is in `always`."""
     layout = world.settings.layout
-    files = {}
+    files, known = {}, set()
     for folder in (layout.input, world.outside / "input", layout.archive, layout.error, layout.output, layout.work):
         for path in _files(folder):
             name = str(path.relative_to(world.root if world.root in path.parents else world.outside))
             volatile = path.suffix == ".jsonl" or path.name in {"error.json", "marker.json"}
+            volatile |= world.real and path.name.endswith(".receipt.json")  # says when it was made
+            known.add(hashlib.sha256(path.read_bytes()).hexdigest())
             files[name] = "" if volatile else durable.digest(path)
     states = tuple(sorted(str(row["state"]) for row in world.rows("SELECT state FROM job")))
-    return End(states, tuple(sorted(files.items())))
+    return End(states, tuple(sorted(files.items())), frozenset(known))
 
 
 def at_the_end(world: World, protocol: Protocol, wanted: End) -> list[str]:
     """What holds when recovery is over; returns the violations."""
-    bad = always(world, protocol)
+    bad = always(world, protocol, wanted.known)
     found = end(world)
     if protocol.state is not None:
         if found.states.count(protocol.state) != 1:
             bad.append(f"the job ended as {found.states}, not {protocol.state}")
-        copies = [name for name, digest in found.files if digest == durable_song() and "work/" not in name]
+        song = source_of(world)
+        copies = [name for name, digest in found.files if digest == blake3(song).hexdigest() and "work/" not in name]
         if len(copies) != (2 if protocol.leaves_source else 1):
             bad.append(f"the source is there {len(copies)} times")
     if found.files != wanted.files:
         extra = set(found.files) ^ set(wanted.files)
         bad.append(f"it converged to other files: {sorted(extra)[:4]}")
     return bad
-
-
-def durable_song() -> str:
-    """BLAKE3 of the source."""
-    from blake3 import blake3  # noqa: PLC0415 - used here only
-
-    return blake3(SONG).hexdigest()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from chaoslab.world import World
 
+REAL_SONG = "song.flac"
 JOB = UUID("01900000-0000-7000-8000-000000000001")
 _POOLS = frozenset({"cpu"})
 _RECOVERIES = 6
@@ -46,15 +47,23 @@ class Protocol:
     state: str | None = "succeeded"
     leaves_source: bool = False
     stubs: stubs.Stubs = field(default_factory=stubs.Stubs)
+    real: bool = False
+    """Whether the real stages run: decoder, engine and encoders, on a real song."""
 
 
 # --- ingest ---
 
 
+def source_of(world: World) -> bytes:
+    """The source's bytes: made up, or a real song that was put beside the world."""
+    real = world.outside.parent / REAL_SONG
+    return real.read_bytes() if world.real else SONG
+
+
 def _source(world: World, folder: Path) -> Path:
     path = folder / "ana" / "01 Blue.flac"
     path.parent.mkdir(parents=True)
-    path.write_bytes(SONG)
+    path.write_bytes(source_of(world))
     return path
 
 
@@ -224,6 +233,7 @@ PROTOCOLS = {
         _pipeline("file-failed", "a rejected song is filed under error/", prepare=_prepare_queued, state="failed", reject=True),  # noqa: E501
         _pipeline("recall", "a failed song is taken back from error/", prepare=_prepare_retry),
         _pipeline("skip", "a skipped song, skipped.json", prepare=_prepare_queued, state="skipped", skip=True),
+        Protocol("song", "a real song through the real stages", _prepare_queued, _run, _restart, real=True),
         Protocol("tidy", "leftovers set aside, stage folders pruned", _prepare_done, _tidy, _tidy),
         Protocol("write-atomic", "small files replaced (skipped.json, settings)", _write_prepare, _write, _write, state=None),  # noqa: E501
     )

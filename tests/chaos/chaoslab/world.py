@@ -31,6 +31,7 @@ class World:
         url: the database; its tables are empty at the beginning.
         mutant: the name of a seeded bug, or empty.
         clock_offset: added to the database's clock.
+        real: the source is a real song.
         will_sleep: this process is going to be stopped, maybe in a transaction.
     """
 
@@ -40,6 +41,7 @@ class World:
     mutant: str = ""
     clock_offset: str = ""
     will_sleep: bool = False
+    real: bool = False
     state: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
