@@ -9,7 +9,7 @@ BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test coverage engines-real chaos chaos-system check bench docs format clean
+.PHONY: help install demo test coverage engines-real chaos chaos-system check bench docs release-check format clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench: $(STAMP) ## Run the benchmarks; they print ratios measured side by side
 docs: $(STAMP) ## Generate the reference pages and build the site in site/, strictly
 	$(BIN)/python -m ironclad.cli.reference
 	$(BIN)/python -m mkdocs build --strict --quiet
+
+release-check: $(STAMP) ## Build twice, compare, look inside, list licences and an SBOM; leaves all in dist/
+	$(BIN)/python scripts/release_check.py
 
 format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -29,6 +29,7 @@ _FORMER: Final = (
     "etc/systemd/system/ironclad*.service", "etc/systemd/system/ironclad*.timer",
     "etc/systemd/system/ironclad*.service.d/10-gpu.conf",
 )  # fmt: skip
+_SHARED: Final = ("input", "archive", "work", "output", "error", "models", "cover-art-cache", "orphaned", "backups")
 _SYSTEM_DATA: Final = Path("/var/lib/ironclad")
 
 Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Write below this folder instead of `/`.")]
@@ -84,7 +85,10 @@ def systemd(
         pools=tuple(settings.pools),
         roles=tuple(only) if only else tuple(role for role in units.ROLES if role not in own | remote),
         drain_seconds=settings.prefect.drain_seconds,
-        write_paths=tuple(r.path for r in settings.ingest.roots if not r.path.is_relative_to(data_dir)),
+        write_paths=(
+            *(one.path for one in settings.ingest.roots if not one.path.is_relative_to(data_dir)),
+            *_linked(data_dir),
+        ),
         networks=("any",) if "any" in (allow or ()) else ("localhost", *(allow or ())),
     )  # fmt: skip
     commands = [
@@ -94,6 +98,12 @@ def systemd(
     once = {units.CONFIG.relative_to("/"): units.settings_file(host)}
     planned = files.plan(root.absolute(), units.render(host), _FORMER, once)
     _carry_out(planned, commands, dry_run=dry_run, force=force, as_json=as_json)
+
+
+def _linked(data_dir: Path) -> list[Path]:
+    """Where folders of the data folder lead to that are links: storage shared by several hosts (docs/install.md)."""
+    links = (data_dir / name for name in _SHARED)
+    return [link.resolve() for link in links if link.is_symlink() and not link.resolve().is_relative_to(data_dir)]
 
 
 @app.command()

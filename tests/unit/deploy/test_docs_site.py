@@ -140,7 +140,7 @@ def test_settings_and_error_codes_that_are_named_are_ones(name: str) -> None:
     sections = "ingest|limits|engine|output|metadata|library|jobs|pools|dispatch|prefect|services|disk|log"
     settings = set(re.findall(rf"`((?:{sections})\.[a-z_.]+)(?: = [^`]*)?`", text)) - {"prefect.md"}
     assert {one for one in settings if f"| `{one}` |" not in settings_page()} == set()
-    assert {code for code in re.findall(r"E_[A-Z_]+", text) if f"| `{code}` |" not in errors_page()} == set()
+    assert {code for code in re.findall(r"\bE_[A-Z_]+", text) if f"| `{code}` |" not in errors_page()} == set()
 
 
 def test_every_page_of_ours_is_in_the_index() -> None:
