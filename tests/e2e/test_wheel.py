@@ -55,7 +55,7 @@ def test_it_runs_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
         return done.stdout
 
     assert "process" in run("--help")
-    assert {engine["name"] for engine in json.loads(run("engines", "list", "--json"))} == {"center"}
+    assert {engine["name"] for engine in json.loads(run("engines", "list", "--json"))["engines"]} == {"center"}
     run("demo-songs", str(tmp_path / "songs"))
     song = next((tmp_path / "songs").rglob("*.flac"))
     run("process", str(song), "-o", str(tmp_path / "out"))

