@@ -14,8 +14,9 @@ class RunState(enum.StrEnum):
     """Where a flow run is, as far as the dispatcher cares."""
 
     WAITING = "waiting"
-    """Created, not started: scheduled, pending or late."""
+    """Created, and no worker has taken it: scheduled or late."""
     RUNNING = "running"
+    """A worker has taken it: it is starting, or runs."""
     FINISHED = "finished"
     """In any final state; whether the job succeeded is for our database to say."""
     UNKNOWN = "unknown"

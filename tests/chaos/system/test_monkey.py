@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEEDS = [int(seed) for seed in os.environ.get("IRONCLAD_TEST_MONKEY_SEEDS", "1,2,3").split(",")]
 SONGS = int(os.environ.get("IRONCLAD_TEST_MONKEY_SONGS", "50"))
 LEASE = 8.0
-ROOM = 3_000_000_000  # bytes between what is free and the floor
+ROOM = 12_000_000_000  # bytes between what is free and the floor; others use the disk, too
 PAUSE = (1.0, 4.0)  # seconds between two pranks
 SETTLE_SECONDS = 900.0
 
@@ -102,7 +102,7 @@ class Monkey:
     def _fill(self) -> str | None:
         """Below the floor for a while: nothing new may start, and everything goes on alone afterwards."""
         with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, 2 * ROOM)
+            os.posix_fallocate(file.fileno(), 0, ROOM * 3 // 2)
         time.sleep(8)
         self._ballast.unlink()
         return "fill the disk"

@@ -143,7 +143,7 @@ def test_an_unknown_run_is_unknown(executor: PrefectExecutor) -> None:
     ("prefect_state", "expected"),
     [
         ("SCHEDULED", RunState.WAITING),
-        ("PENDING", RunState.WAITING),
+        ("PENDING", RunState.RUNNING),
         ("PAUSED", RunState.WAITING),
         ("RUNNING", RunState.RUNNING),
         ("CANCELLING", RunState.RUNNING),
