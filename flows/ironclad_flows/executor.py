@@ -59,7 +59,7 @@ JOB_TEMPLATE: dict[str, Any] = {
 
 _STATES = {
     "SCHEDULED": RunState.WAITING,
-    # A worker has taken it and starts its process; one that is killed just then leaves it so for ever. As RUNNING, it is
+    # A worker has taken it and starts its process; one that is killed just then leaves it so for ever. As RUNNING it is
     # given up when it has not claimed its job in time.
     "PENDING": RunState.RUNNING,
     "PAUSED": RunState.WAITING,
