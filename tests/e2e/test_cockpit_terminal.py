@@ -84,7 +84,7 @@ def test_a_failed_job_is_found_understood_retried_and_succeeds(
         terminal.until("1 job back in the queue.")
         terminal.until("✓ succeeded", "organize   ✓ done", seconds=90)
         terminal.keys("f")
-        terminal.until("✓ published", "instrumental", title)
+        terminal.until("✓ published", "instrumental", f"01 - {title} (Instrumental).flac")
         terminal.keys("Escape")
         terminal.until("No job matches the filter.")
         terminal.keys("Escape")

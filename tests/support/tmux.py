@@ -71,11 +71,12 @@ class Tmux:
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
     def until(self, *texts: str, seconds: float = 20.0) -> str:
-        """The screen once it shows all the texts."""
+        """The screen once it shows all the texts, each perhaps wrapped between two words."""
         deadline = time.monotonic() + seconds
         while True:
             shown = self.screen()
-            if all(text in shown for text in texts):
+            read = " ".join(shown.split())
+            if all(text in shown or text in read for text in texts):
                 return shown
             assert time.monotonic() < deadline, f"{texts} never appeared:\n{shown}"
             time.sleep(_LOOK_SECONDS)  # a terminal is looked at: there is no event to await

@@ -21,7 +21,7 @@ from ironclad_tui.app import IroncladApp
 from ironclad_tui.background import Asker, Listener
 from ironclad_tui.messages import Changed, Listening
 from ironclad_tui.prefs import Prefs
-from ironclad_tui.text import Span, bar, safe, spark, state
+from ironclad_tui.text import Span, bar, safe, safe_end, spark, state
 from ironclad_tui.themes import THEMES
 from ironclad_tui.widgets.grid import Column, Grid
 from ironclad_tui.widgets.lines import wrapped
@@ -120,7 +120,21 @@ def test_text_from_files_is_harmless_and_bounded() -> None:
     assert safe(HOSTILE) == "\\x1b[31m[bold]Bobby[/] \\u202etables\\x07"
     assert len(safe("x" * 10**6)) == 10_000
     assert safe("\ud800") == "\\ud800"
-    assert state("\x1b[31m") == Span("\\x1b[31m")
+    assert safe_end("/srv/music/data", 8) == "…ic/data"
+    assert safe_end("/srv", 8) == "/srv"
+    assert safe_end("a\x07b", 8) == "a\\x07b"
+
+
+def test_the_head_shows_what_matters_before_a_long_folder() -> None:
+    source = Staged(read_only=True)
+    source.label = "/very/long/way/down/to/the/folder/of/this/installation/data"
+
+    async def look(driver: Cockpit) -> None:
+        head = driver.frame().splitlines()[0]
+        assert "· read-only · …" in head
+        assert head.endswith("/data")
+
+    cockpit(source, look, size=(80, 24))
 
 
 def test_every_state_has_a_mark_and_a_word() -> None:

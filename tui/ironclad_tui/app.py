@@ -27,7 +27,7 @@ from ironclad_tui.screens.maintenance import MaintenanceScreen
 from ironclad_tui.screens.overview import OverviewScreen
 from ironclad_tui.screens.settings import SettingsScreen
 from ironclad_tui.screens.workers import WorkersScreen
-from ironclad_tui.text import Line, Span, safe
+from ironclad_tui.text import Line, Span, safe, safe_end
 from ironclad_tui.themes import THEMES
 from ironclad_tui.widgets.grid import Grid
 from ironclad_tui.widgets.lines import Lines
@@ -201,12 +201,14 @@ class IroncladApp(App[None]):
 
     # --- words ---
 
-    def marks(self) -> list[str]:
-        """What is special about this cockpit, for the head."""
-        found = [safe(self.source.label, 60)]
-        if self.source.read_only:
-            found.append("read-only")
-        return found
+    def marks(self, room: int) -> list[str]:
+        """What is special about this cockpit, for the head: in `room` columns, ` · ` before each.
+
+        Of a long name the end is kept, which tells one data folder from another.
+        """
+        found = ["read-only"] if self.source.read_only else []
+        left = min(60, room - sum(3 + len(mark) for mark in found) - 3)
+        return [*found, safe_end(self.source.label, max(8, left))]
 
     def banner(self) -> list[Line]:
         """What keeps the cockpit from seeing anything; empty if nothing does."""

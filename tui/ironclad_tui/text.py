@@ -68,6 +68,14 @@ def safe(value: object, limit: int = LIMIT) -> str:
     return printable(text)
 
 
+def safe_end(value: object, limit: int) -> str:
+    """As `safe`, but what is cut is the beginning."""
+    text = str(value)
+    if len(text) > limit:
+        text = "…" + text[len(text) - max(0, limit - 1) :]
+    return printable(text)
+
+
 def spark(values: Sequence[int], width: int) -> str:
     """A row of block characters, the newest values on the right; each column is the sum of its share of values.
 

@@ -137,7 +137,8 @@ class CockpitScreen(Screen[None]):
             return
         app = self.cockpit
         place = next((f"{key} {title}" for key, _, title in SCREENS if title == self.HEADING), self.HEADING)
-        marks = [f" · {mark}" for mark in app.marks()]
+        room = app.size.width - len(f" Ironclad ▸ {place}")
+        marks = [f" · {mark}" for mark in app.marks(room)]
         first: Line = (Span(" Ironclad ", "title"), Span(f"▸ {place}", "strong"), Span("".join(marks), "warn"))
         self.lines("#head").show([first, self._problem()])
         banner = self.lines("#banner")
