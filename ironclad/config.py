@@ -21,7 +21,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from ironclad.errors import ConfigError
 from ironclad.layout import Layout
-from ironclad.sections import LibrarySettings, MetadataSettings, Positive, PositiveInt, Section
+from ironclad.sections import BackupSettings, LibrarySettings, MetadataSettings, Positive, PositiveInt, Section
 
 PREFIX = "IRONCLAD_"
 # Read by the loader itself or set by `ironclad up` for its children, so not settings.
@@ -217,6 +217,7 @@ class Settings(BaseSettings):
     services: ServiceSettings = Field(default_factory=ServiceSettings, description="Health and metrics.")
     disk: DiskSettings = Field(default_factory=DiskSettings, description="The disk floor.")
     prune: PruneSettings = Field(default_factory=PruneSettings, description="What is deleted after a while.")
+    backup: BackupSettings = Field(default_factory=BackupSettings, description="Dumps of the database.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
 
     @classmethod

@@ -324,6 +324,14 @@ class SchemaMismatch(IroncladError):
     hint = "Run `ironclad db upgrade` (or install the Ironclad version that wrote the database)."
 
 
+class BackupBroken(IroncladError):
+    """A backup does not give back what it should hold."""
+
+    code = "E_BACKUP"
+    kind = ErrorKind.CONFIG
+    hint = "Make a new one at once (`ironclad backup create`), keep this one aside, check the disk that it is on."
+
+
 class AlreadyRunning(IroncladError):
     """Another process holds this role already."""
 

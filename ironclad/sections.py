@@ -103,3 +103,17 @@ class LibrarySettings(Section):
         "warn",
         description="When a media server would merge, split or mistake albums: publish and say so, or keep it back.",
     )
+
+
+class BackupSettings(Section):
+    """Dumps of the database in backups/."""
+
+    keep_days: float = Field(
+        30.0, ge=0, description="Delete older dumps, but never the newest one that a drill restored; 0 keeps all."
+    )
+    keep_at_least: PositiveInt = Field(7, description="So many of the newest dumps stay, however old they are.")
+    max_age_hours: float = Field(
+        30.0,
+        ge=0,
+        description="The dispatcher makes a dump when the newest is older (a daily timer is first); 0: never.",
+    )

@@ -66,6 +66,7 @@ COMMANDS: Final = (
     Entry("config", "Show and check the settings.", "config"),
     Entry("db", "Migrate and check the database.", "db"),
     Entry("upgrade", "Look before an upgrade, and migrate with a dump first.", "upgrade"),
+    Entry("backup", "Dump the database, prove dumps by restoring them, restore one.", "backup"),
     Entry("doctor", "Check the installation; each problem comes with what to do.", "doctor"),
     Entry("install", "Write the files that make services of Ironclad on this host.", "install"),
     Entry("run", "Run one service in the foreground (systemd, containers).", "run"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ironclad import log
 from ironclad.errors import IroncladError
-from ironclad.ops import orphans, prune
+from ironclad.ops import backup, orphans, prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class Housekeeper:
             self._round.join(seconds)
 
     def round(self) -> None:
-        """Set leftovers of crashes aside, then prune. Failures are logged: the next round tries again."""
+        """Set leftovers of crashes aside, then prune, then dump the database if that is due. Failures are logged."""
         logger = log.get(component="housekeeper")
         try:
             found = [one for one in orphans.find(self._database, self._settings) if one.kind in _FIXED]
@@ -57,8 +57,17 @@ class Housekeeper:
                 orphans.fix(self._database, self._settings, one)
             count, size = prune.run(self._database, self._settings)
             logger.info("housekeeping_done", set_aside=len(found), pruned=count, bytes=size)
+            self._back_up()
         except (IroncladError, OSError) as exc:
             logger.warning("housekeeping_failed", error=str(exc))
+
+    def _back_up(self) -> None:
+        if not backup.due(self._settings):
+            return
+        with backup.alone(self._settings):
+            path = backup.dump(self._settings, self._database)
+            gone = backup.prune(self._settings)
+        log.get(component="housekeeper").info("backup_made", dump=path.name, pruned=len(gone))
 
 
 _FIXED = frozenset({orphans.Kind.UNFINISHED, orphans.Kind.MISPLACED})

@@ -83,6 +83,19 @@ METRICS: Final[tuple[MetricSpec, ...]] = (
     MetricSpec("ironclad_audio_seconds_total", _C, "Length of the recordings that succeeded.", "dispatch"),
     MetricSpec("ironclad_disk_free_bytes", _G, "Free space of the data folder's tightest disk.", "dispatch"),
     MetricSpec("ironclad_disk_floor_bytes", _G, "disk.min_free_bytes.", "dispatch"),
+    MetricSpec(
+        "ironclad_backup_timestamp_seconds",
+        _G,
+        "When the newest dump was made, by the clock of 1970; 0: none.",
+        "dispatch",
+    ),
+    MetricSpec(
+        "ironclad_backup_drill_timestamp_seconds", _G, "When a drill last restored a dump whole; 0: never.", "dispatch"
+    ),
+    MetricSpec(
+        "ironclad_backup_drill_ok", _G, "Whether the last drill restored its dump (1, also if none was).", "dispatch"
+    ),
+    MetricSpec("ironclad_backup_bytes", _G, "Size of the newest dump.", "dispatch"),
     MetricSpec("ironclad_watch_files_received_total", _C, "Files of this machine's roots that became jobs.", "watch"),
     MetricSpec(
         "ironclad_watch_observations",

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from psycopg.conninfo import conninfo_to_dict
 
-from ironclad import durable
 from ironclad.db import schema
-from ironclad.db.embedded import binaries
-from ironclad.errors import DatabaseUnavailable, DiskFull, IroncladError, SchemaMismatch
+from ironclad.errors import IroncladError, SchemaMismatch
+from ironclad.ops import backup
 from ironclad.plugins.manager import PluginManager, PluginStatus
 
 if TYPE_CHECKING:
@@ -24,14 +18,6 @@ if TYPE_CHECKING:
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
-
-_DUMP_SECONDS: Final = 3600.0
-_LOCK_WAIT: Final = "60s"
-_VARIABLES: Final = {
-    "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD",
-    "dbname": "PGDATABASE", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +86,8 @@ def pending_sql(database: Database) -> str:
 
 
 def _room(settings: Settings, database: Database) -> Finding:
-    with database.session() as session:
-        size = int(session.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
-    settings.layout.backups.mkdir(parents=True, exist_ok=True)
-    free = durable.free_bytes(settings.layout.backups)
-    detail = f"{free / 1e9:.1f} GB free in {settings.layout.backups}; the database has {size / 1e9:.2f} GB"
-    return Finding("disk", free > size + settings.disk.min_free_bytes, detail, "Free some space for the dump.")
+    enough, words = backup.room(settings, database)
+    return Finding("disk", enough, words, "Free some space for the dump.")
 
 
 def _idle(database: Database) -> Finding:
@@ -123,52 +105,6 @@ def _plugins() -> Finding:
     return Finding("plugins", not broken, detail, "Update or uninstall them.")
 
 
-def dump(settings: Settings, database: Database, *, now: datetime | None = None) -> Path:
-    """Write the whole database into `backups/` (pg_dump's custom format), read it back, and return the file.
-
-    Args:
-        settings: ours.
-        database: at any revision.
-        now: for the file's name.
-
-    Raises `DiskFull` before it starts if there is no room, `DatabaseUnavailable` with pg_dump's own words, or
-    `StorageError`.
-    """
-    room = _room(settings, database)
-    if not room.ok:
-        raise DiskFull(room.detail)
-    stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    final = settings.layout.backups / f"database-{schema.current(database) or 'empty'}-{stamp}.dump"
-    part = final.with_name(f".{final.name}.part")
-    try:
-        _run(database, "pg_dump", "--format=custom", f"--lock-wait-timeout={_LOCK_WAIT}", f"--file={part}")
-        _run(database, "pg_restore", "--list", str(part))
-        durable.publish(part, final)
-    finally:
-        part.unlink(missing_ok=True)
-    return final
-
-
-def _run(database: Database, program: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's programs on the database; the password travels by the environment alone."""
-    found = binaries() / program
-    path = str(found) if found.exists() else shutil.which(program)
-    if path is None:
-        raise DatabaseUnavailable(f"{program} is missing")
-    known = conninfo_to_dict(database.dsn)
-    given = {variable: str(known[name]) for name, variable in _VARIABLES.items() if known.get(name) is not None}
-    environment = {**{name: value for name, value in os.environ.items() if not name.startswith("PG")}, **given}
-    try:
-        done = subprocess.run(
-            [path, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, check=False, timeout=_DUMP_SECONDS,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as exc:
-        raise DatabaseUnavailable(f"{program} took longer than {_DUMP_SECONDS:.0f} s") from exc
-    if done.returncode != 0:
-        raise DatabaseUnavailable(f"{program} failed: {done.stderr.strip()[-600:]}")
-
-
 def apply(settings: Settings, database: Database, *, keep: bool = True) -> Path | None:
     """Migrate to `HEAD` after a dump. Returns the dump, None where nothing was pending, or nothing was there to lose.
 
@@ -177,13 +113,13 @@ def apply(settings: Settings, database: Database, *, keep: bool = True) -> Path 
         database: theirs.
         keep: write the dump.
 
-    Raises what `dump` raises (then nothing was migrated) and `SchemaMismatch`.
+    Raises what `backup.dump` raises (then nothing was migrated) and `SchemaMismatch`.
     """
     revision = schema.current(database)
     if revision == schema.HEAD:
         return None
     pending_sql(database)  # no way to go is said before an hour of dumping
-    written = dump(settings, database) if keep and revision is not None else None
+    written = backup.dump(settings, database) if keep and revision is not None else None
     try:
         schema.upgrade(database)
     except IroncladError as exc:

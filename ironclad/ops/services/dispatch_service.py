@@ -8,6 +8,7 @@ from ironclad.db.session import Database
 from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailable
 from ironclad.jobs.dispatch import Dispatcher
 from ironclad.ops import fronts
+from ironclad.ops.backup_metrics import BackupReader
 from ironclad.ops.disk import DiskFloor
 from ironclad.ops.housekeeper import Housekeeper
 from ironclad.ops.queue_metrics import QueueReader
@@ -112,6 +113,7 @@ class DispatchService:
         database = Database.open(settings)
         try:
             QueueReader(database, runtime.metrics)
+            BackupReader(settings, runtime.metrics)
             housekeeper = Housekeeper(database, settings)
             floor = DiskFloor(settings, database, runtime.health, runtime.metrics)
 

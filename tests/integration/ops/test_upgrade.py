@@ -17,7 +17,7 @@ from ironclad.db import schema
 from ironclad.db.embedded import binaries
 from ironclad.errors import DatabaseUnavailable, DiskFull, SchemaMismatch
 from ironclad.jobs import lease, submit
-from ironclad.ops import upgrade
+from ironclad.ops import backup, pgtools, upgrade
 
 if TYPE_CHECKING:
     from ironclad.config import Settings
@@ -85,7 +85,7 @@ def test_migrating_dumps_first_and_the_dump_can_be_put_back(database: Database, 
     assert written.parent == settings.layout.backups
     assert OLDER in written.name
     assert schema.current(database) == schema.HEAD
-    assert [path.name for path in settings.layout.backups.iterdir()] == [written.name], "no part is left"
+    assert sorted(path.name for path in settings.layout.backups.iterdir()) == [written.name, f"{written.name}.json"]
     subprocess.run(
         [binaries() / "pg_restore", "--clean", "--if-exists", "--no-owner", f"--dbname={database.dsn}", written],
         check=True, capture_output=True, timeout=60,
@@ -113,7 +113,7 @@ def test_a_dump_that_fails_leaves_no_part_and_no_migration(
         '#!/bin/sh\nfor last; do :; done\necho half > "${last#--file=}"\necho gone >&2\nexit 1\n'
     )
     (tmp_path / "pg_dump").chmod(0o755)
-    monkeypatch.setattr(upgrade, "binaries", lambda: tmp_path)
+    monkeypatch.setattr(pgtools, "binaries", lambda: tmp_path)
     with pytest.raises(DatabaseUnavailable, match="gone"):
         upgrade.apply(settings, database)
     assert list(settings.layout.backups.iterdir()) == []
@@ -122,11 +122,11 @@ def test_a_dump_that_fails_leaves_no_part_and_no_migration(
 
 def test_a_dump_never_replaces_another(database: Database, settings: Settings) -> None:
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    first = upgrade.dump(settings, database, now=now)
+    first = backup.dump(settings, database, now=now)
     assert first.name == f"database-{schema.HEAD}-20260102T030405Z.dump"
     with pytest.raises(FileExistsError):
-        upgrade.dump(settings, database, now=now)
-    assert [path.name for path in settings.layout.backups.iterdir()] == [first.name]
+        backup.dump(settings, database, now=now)
+    assert sorted(path.name for path in settings.layout.backups.iterdir()) == [first.name, f"{first.name}.json"]
 
 
 def test_running_jobs_stand_in_the_way(

@@ -137,7 +137,7 @@ def test_commands_are_found_and_judged() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_settings_and_error_codes_that_are_named_are_ones(name: str) -> None:
     text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    sections = "ingest|limits|engine|output|metadata|library|jobs|pools|dispatch|prefect|services|disk|log"
+    sections = "ingest|limits|engine|output|metadata|library|jobs|pools|dispatch|prefect|services|disk|backup|prune|log"
     settings = set(re.findall(rf"`((?:{sections})\.[a-z_.]+)(?: = [^`]*)?`", text)) - {"prefect.md"}
     assert {one for one in settings if f"| `{one}` |" not in settings_page()} == set()
     assert {code for code in re.findall(r"\bE_[A-Z_]+", text) if f"| `{code}` |" not in errors_page()} == set()
