@@ -21,7 +21,15 @@ from pydantic_settings.exceptions import SettingsError
 
 from ironclad.errors import ConfigError
 from ironclad.layout import Layout
-from ironclad.sections import BackupSettings, LibrarySettings, MetadataSettings, Positive, PositiveInt, Section
+from ironclad.sections import (
+    BackupSettings,
+    LibrarySettings,
+    MetadataSettings,
+    NotifySettings,
+    Positive,
+    PositiveInt,
+    Section,
+)
 
 PREFIX = "IRONCLAD_"
 # Read by the loader itself or set by `ironclad up` for its children, so not settings.
@@ -219,6 +227,7 @@ class Settings(BaseSettings):
     prune: PruneSettings = Field(default_factory=PruneSettings, description="What is deleted after a while.")
     backup: BackupSettings = Field(default_factory=BackupSettings, description="Dumps of the database.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
+    notify: NotifySettings = Field(default_factory=NotifySettings, description="Telling people.")
 
     @classmethod
     def settings_customise_sources(cls, *_sources: Any, **sources: Any) -> tuple[PydanticBaseSettingsSource, ...]:

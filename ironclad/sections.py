@@ -1,10 +1,11 @@
-"""Groups of settings: what all of them have in common, and those about tags and media servers."""
+"""Groups of settings: what all of them have in common, and those about tags, media servers and notifications."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -117,3 +118,114 @@ class BackupSettings(Section):
         ge=0,
         description="The dispatcher makes a dump when the newest is older (a daily timer is first); 0: never.",
     )
+
+
+_HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+_CLOCK = r"^([01]\d|2[0-3]):[0-5]\d$"
+SeverityName = Literal["info", "warning", "error", "critical"]
+Matchers = dict[str, str]
+
+
+class ChannelSettings(Section):
+    """One way to reach somebody."""
+
+    type: str = Field("apprise", description="apprise, or a kind of notifier that a plugin brings (webhook …).")
+    url: SecretStr | None = Field(
+        None, description="Where: for apprise, one of its service URLs (mailto://, slack://)."
+    )
+    secret: SecretStr | None = Field(None, description="For notifiers that sign or log in; see theirs.")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="More for a plugin's notifier."
+    )
+    rate_per_minute: Positive = Field(20.0, description="Messages a minute; more of them wait.")
+    burst: PositiveInt = Field(5, description="Messages that may go out at once before the rate counts.")
+    timeout_seconds: Positive = Field(30.0, description="An attempt without an answer for so long has failed.")
+    quiet_hours: str = Field(
+        "", pattern=f"{_HOURS}|^$", description="22:00-07:00: only critical alerts go out then; others wait."
+    )
+    resolved: bool = Field(True, description="Tell also when something is well again.")
+
+
+class RouteSettings(Section):
+    """Who is told of what, and how soon."""
+
+    name: str = Field("", description="For people; the number of the route by default.")
+    kinds: tuple[str, ...] = Field((), description="Glob patterns of kinds (job_*, disk_low …); none is every kind.")
+    severity: SeverityName = Field("info", description="At least so bad.")
+    labels: Matchers = Field(default_factory=dict, description="Glob patterns of labels (code, stage, user …).")
+    channels: tuple[str, ...] = Field((), description="Names of channels; must be given unless mute is set.")
+    mute: bool = Field(False, description="Tell nobody, on purpose.")
+    group_by: tuple[str, ...] | None = Field(
+        None, description="Labels that make a message of its own; `...` is every event; by default notify.group_by."
+    )
+    group_wait_seconds: float | None = Field(None, ge=0, description="Instead of notify.group_wait_seconds.")
+    group_interval_seconds: float | None = Field(None, ge=0, description="Instead of notify.group_interval_seconds.")
+    repeat_interval_seconds: float | None = Field(None, gt=0, description="Instead of notify.repeat_interval_seconds.")
+    threshold: PositiveInt = Field(1, description="Tell only of so many within threshold_minutes.")
+    threshold_minutes: Positive = Field(10.0, description="The time for threshold.")
+    digest: Literal["off", "hourly", "daily"] = Field("off", description="Collect, and tell once an hour or a day.")
+    digest_at: str = Field("08:00", pattern=_CLOCK, description="When a daily digest goes out.")
+    escalate_to: tuple[str, ...] = Field((), description="Channels that hear of what nobody acknowledged.")
+    escalate_minutes: Positive = Field(30.0, description="How long an alert may stay without acknowledgement.")
+
+
+class InhibitSettings(Section):
+    """While one thing fires, others are not told; they are told afterwards if they still fire."""
+
+    source: Matchers = Field(description="What fires: kind, severity and labels, as glob patterns.")
+    target: Matchers = Field(description="What is kept back.")
+    equal: tuple[str, ...] = Field((), description="Labels that must be the same in both.")
+
+
+def _usual_inhibitions() -> tuple[InhibitSettings, ...]:
+    """What a cause explains is not told beside it."""
+    return (
+        InhibitSettings(source={"kind": "disk_low"}, target={"kind": "job_failed"}),
+        InhibitSettings(
+            source={"kind": "dependency_down"}, target={"kind": "job_failed", "error_kind": "dependency"}
+        ),
+    )  # fmt: skip
+
+
+class NotifySettings(Section):
+    """Telling people. Nothing is sent unless there is a channel."""
+
+    channels: dict[str, ChannelSettings] = Field(
+        default_factory=dict, description="Channels by name; keep each `url` in the secrets folder or the environment."
+    )
+    routes: tuple[RouteSettings, ...] = Field(
+        (), description="All that match apply; a failure that none matches goes to every channel."
+    )
+    inhibit: tuple[InhibitSettings, ...] = Field(
+        default_factory=_usual_inhibitions,
+        description="What is not told while something else fires; by default failed jobs, while the disk is full.",
+    )
+    group_by: tuple[str, ...] = Field(("kind",), description="Labels that make a message of its own.")
+    group_wait_seconds: float = Field(30.0, ge=0, description="How long a new group waits for more.")
+    group_interval_seconds: float = Field(300.0, ge=0, description="Time between two messages of a group with news.")
+    repeat_interval_seconds: Positive = Field(4 * 3600.0, description="What lasts is told again after so long.")
+    succeeded: bool = Field(False, description="Tell of jobs that succeeded, too.")
+    timezone: str = Field("", description="For quiet hours and digests, as Europe/Berlin; empty is the machine's.")
+    attempts: PositiveInt = Field(12, description="Attempts at a message before it is a dead letter.")
+    backoff_seconds: Positive = Field(5.0, description="First delay before a further attempt; doubles each time.")
+    backoff_max_seconds: Positive = Field(3600.0, description="Longest such delay.")
+    silent_seconds: Positive = Field(90.0, description="A service that did not report for so long is lost.")
+    keep_days: Positive = Field(90.0, description="How long what was told is remembered.")
+
+    @model_validator(mode="after")
+    def _channels_exist(self) -> NotifySettings:
+        """A wrong or empty list of channels would silence failures: it is an error, not a choice."""
+        for number, route in enumerate(self.routes, start=1):
+            name = f"route {route.name or number}"
+            if not route.channels and not route.mute:
+                raise ValueError(f"{name} has no channels; set mute = true if nobody shall be told")
+            wrong = sorted({*route.channels, *route.escalate_to} - set(self.channels))
+            if wrong:
+                known = ", ".join(self.channels) or "none"
+                raise ValueError(f"{name} names {', '.join(wrong)}, which is no channel; there is {known}")
+        if self.timezone:
+            try:
+                ZoneInfo(self.timezone)
+            except (OSError, ValueError, KeyError) as exc:  # a name that is none, or of no zone
+                raise ValueError(f"timezone {self.timezone!r} is not known") from exc
+        return self

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ironclad.db.session import Database
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test holds it to the migration scripts, so that a check needs no Alembic."""
 
 _LOCK = 0x1C0_0001  # advisory lock: one migration at a time

@@ -7,33 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
+
+from ironclad.db import notify_tables  # noqa: F401 - so that whoever knows these tables knows all of them
+from ironclad.db.columns import UTC
+from ironclad.db.columns import document as _json
+from ironclad.db.columns import moment as _time
 
 SCHEMA_VERSION = 1
 """Written into every job, marker and receipt; raised when their meaning changes."""
-
-NOW = sa.text("ironclad_now()")
-UTC = sa.DateTime(timezone=True)
-
-
-def _time(*, nullable: bool = True, default: bool = False, index: bool = False) -> Any:
-    return Field(
-        default=None,
-        nullable=nullable,
-        sa_type=UTC,
-        index=index,
-        sa_column_kwargs={"server_default": NOW} if default else {},
-    )
-
-
-def _json(default: str | None = "{}") -> Any:
-    return Field(
-        default=None,
-        sa_type=JSONB(none_as_null=True),
-        nullable=default is None,
-        sa_column_kwargs={} if default is None else {"server_default": sa.text(f"'{default}'::jsonb")},
-    )
 
 
 class Job(SQLModel, table=True):

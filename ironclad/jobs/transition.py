@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ironclad.db import jsonb
 from ironclad.db.tables import Job
 from ironclad.errors import IllegalTransition, NotFound
+from ironclad.jobs import notices
 from ironclad.jobs.states import TRANSITIONS, JobState
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def record(
     session: Session, job_uuid: UUID, kind: str, *, actor: str, attempt: int,
     from_state: str | None = None, to_state: str | None = None, stage: str | None = None, **data: Any,
 ) -> None:  # fmt: skip
-    """Write one event; listeners hear of it when the transaction commits."""
+    """Write one event, and what operators should hear of it; listeners hear of it when the transaction commits."""
     session.execute(
         sa.text(
             "INSERT INTO job_event (job_uuid, kind, from_state, to_state, attempt, stage, actor, data) "
@@ -41,6 +42,8 @@ def record(
             "actor": jsonb.text(actor), "data": jsonb.dumps(data),
         },
     )  # fmt: skip
+    if from_state != to_state:
+        notices.job_moved(session, job_uuid, to_state)
 
 
 def move(

@@ -1,1 +1,1 @@
-"""Notifications."""
+"""Telling people: the outbox is routed, grouped and delivered, each message at least once."""

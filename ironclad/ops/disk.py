@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ironclad import durable
 from ironclad.errors import DiskFull
-from ironclad.jobs import control
+from ironclad.jobs import control, notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +90,7 @@ class DiskFloor:
             with self._database.session() as session:
                 value = {"low": low, "path": found.path, "free_bytes": found.free_bytes, "floor": found.floor_bytes}
                 control.set_switch(session, control.DISK, value)
+                notices.publish(session, _notice(found, low=low))
             self._low = low
         self._next_look = now + _CHECK_SECONDS
         self._metrics.gauge("ironclad_disk_free_bytes").set(found.free_bytes)
@@ -99,3 +100,11 @@ class DiskFloor:
             self._health.degraded("disk", detail, DiskFull.hint)
         else:
             self._health.ok("disk")
+
+
+def _notice(found: Space, *, low: bool) -> notices.Notice:
+    detail = f"{found.path} has {found.free_bytes:,} bytes free; the floor is {found.floor_bytes:,}."
+    data = {"code": DiskFull.code, "what": DiskFull.what(), "detail": detail, "hint": DiskFull.hint}
+    return notices.Notice(
+        "disk_low", "disk", notices.Status.FIRING if low else notices.Status.RESOLVED, data=data
+    )  # fmt: skip

@@ -20,7 +20,9 @@ _WORKER = "worker"
 @app.command(no_args_is_help=True)
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="SERVICE", help="watch, dispatch, prefect, worker or postgres.")],
+    name: Annotated[
+        str, typer.Argument(metavar="SERVICE", help="watch, dispatch, notify, prefect, worker or postgres.")
+    ],
     *,
     pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Of a worker.")] = None,
 ) -> None:

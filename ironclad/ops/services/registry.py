@@ -11,11 +11,11 @@ from ironclad.ops.heartbeat import libpq_url
 if TYPE_CHECKING:
     from ironclad.config import Settings
 
-_PLAIN: Final = ("watch", "dispatch", "prefect", plan.POSTGRES)
+_PLAIN: Final = ("watch", "dispatch", "notify", "prefect", plan.POSTGRES)
 
 
 def load(name: str, settings: Settings) -> service.Service:
-    """The service of a name (`watch`, `dispatch`, `prefect`, `postgres`, `worker-POOL`). Raises `NotFound`."""
+    """The service of a name (`watch`, `notify`, `worker-POOL` …). Raises `NotFound`."""
     if name == "watch":
         from ironclad.ops.services.watch_service import WatchService  # noqa: PLC0415 - each needs other libraries
 
@@ -24,6 +24,10 @@ def load(name: str, settings: Settings) -> service.Service:
         from ironclad.ops.services.dispatch_service import DispatchService  # noqa: PLC0415
 
         return DispatchService()
+    if name == "notify":
+        from ironclad.ops.services.notify_service import NotifyService  # noqa: PLC0415
+
+        return NotifyService()
     if name == plan.POSTGRES:
         from ironclad.ops.services.postgres_service import PostgresService  # noqa: PLC0415
 
