@@ -68,16 +68,18 @@ class Router:
         self._policies[ESCALATED] = replace(self._default, name=ESCALATED, wait=0.0)
 
     def _of(self, name: str, route: RouteSettings) -> Policy:
-        given = {
-            "group_by": () if route.group_by is None and route.digest != "off" else route.group_by,
-            "wait": route.group_wait_seconds, "interval": route.group_interval_seconds,
-            "repeat": route.repeat_interval_seconds,
-        }  # fmt: skip
-        return replace(
-            self._default, name=name, threshold=route.threshold, window=route.threshold_minutes * 60.0,
-            digest=route.digest, digest_at=route.digest_at, escalate_to=route.escalate_to,
-            escalate=route.escalate_minutes * 60.0,
-            **{key: value for key, value in given.items() if value is not None},
+        usual = self._default
+        group_by = route.group_by
+        if group_by is None:
+            group_by = usual.group_by if route.digest == "off" else ()
+        return Policy(
+            name=name, group_by=group_by,
+            wait=_given(route.group_wait_seconds, usual.wait),
+            interval=_given(route.group_interval_seconds, usual.interval),
+            repeat=_given(route.repeat_interval_seconds, usual.repeat),
+            threshold=route.threshold, window=route.threshold_minutes * 60.0,
+            digest=route.digest, digest_at=route.digest_at,
+            escalate_to=route.escalate_to, escalate=route.escalate_minutes * 60.0,
         )  # fmt: skip
 
     def policy(self, route: str) -> Policy:
@@ -118,3 +120,7 @@ def group_labels(event: Event, group_by: Sequence[str]) -> dict[str, str]:
     names = [name for name in group_by if name != EACH]
     labels = {name: str(event.subject.get(name, "")) for name in names}
     return {**labels, "event": str(event.id)} if EACH in group_by else labels
+
+
+def _given(value: float | None, usual: float) -> float:
+    return usual if value is None else value
