@@ -92,6 +92,8 @@ def cockpit(
         async with app.run_test(size=size) as pilot:
             driver = Cockpit(app, pilot)
             await driver.settle()
-            return await scenario(driver)
+            found = await scenario(driver)
+        app._listener._thread.join(_SECONDS)  # its connection is closed by itself, not by the interpreter
+        return found
 
     return asyncio.run(run())

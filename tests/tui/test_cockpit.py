@@ -12,6 +12,7 @@ from ironclad.errors import DatabaseUnavailable, SchemaMismatch
 from ironclad_tui.screens.base import SCREENS
 from ironclad_tui.screens.jobs import JobsScreen
 from ironclad_tui.widgets.grid import Grid
+from ironclad_tui.widgets.keys import Keys
 
 
 def jobs_of(driver: Cockpit) -> JobsScreen:
@@ -85,6 +86,32 @@ def test_it_comes_back_by_itself() -> None:
         assert "services 4/4" in driver.frame()
 
     cockpit(source, visit)
+
+
+def test_what_needs_no_database_does_not_take_the_banner_away() -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("9", "1")  # settings and the disk are answered
+        driver.app._recovered = lambda: pytest.fail("the database has not answered")  # type: ignore[method-assign]  # spied on
+        await driver.press("ctrl+r")
+        assert "Not connected" in driver.frame()
+
+    cockpit(Staged("away"), visit)
+
+
+def test_a_click_on_a_key_presses_it() -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2")
+        line = driver.frame().splitlines()[-1]
+        await driver.pilot.click(Keys, offset=(line.index("Sort"), 0))
+        await driver.settle()
+        assert "oldest first" in driver.frame()
+        await driver.pilot.click(Keys, offset=(119, 0))
+        await driver.settle()
+        assert "oldest first" in driver.frame()
+        await driver.press("slash")
+        assert "? Help" in driver.frame().splitlines()[-1]
+
+    cockpit(Staged("busy"), visit)
 
 
 def test_a_database_of_another_version_says_what_to_run() -> None:

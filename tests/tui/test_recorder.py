@@ -109,7 +109,7 @@ def test_a_broken_recording_is_named_by_its_line(text: str, part: str) -> None:
 
 def test_the_cockpit_moves_through_time() -> None:
     async def visit(driver: Cockpit) -> None:
-        assert "history at 2026-03-04 03:12:00 UTC · read-only" in driver.frame()
+        assert "read-only · history at 2026-03-04 03:12:00 UTC" in driver.frame()
         assert "✗ 1 job failed in the last 15 minutes." in driver.frame()
         await driver.press("left")
         assert "at 2026-03-04 03:10:00 UTC" in driver.frame()

@@ -123,7 +123,6 @@ class IroncladApp(App[None]):
         """An answer."""
         message.then(message.value)
         message.finished()
-        self._recovered()
 
     def on_failed(self, message: Failed) -> None:
         """No answer: the banner says so when it is the database, a toast else."""
@@ -137,6 +136,7 @@ class IroncladApp(App[None]):
         self.say(f"{error} {error.hint}", title=error.code, severity="error")
 
     def _recovered(self) -> None:
+        """The database answers again; other answers (of the disk, of services) say nothing about it."""
         if self.trouble is not None:
             self.trouble = None
             self._frame()
@@ -188,6 +188,7 @@ class IroncladApp(App[None]):
     def _glanced(self, glance: Glance) -> None:
         self.glance = glance
         self._frame()
+        self._recovered()
 
     def _frame(self) -> None:
         for screen in self.screen_stack:

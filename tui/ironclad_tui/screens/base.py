@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from ironclad.jobs import overview
 from ironclad_tui.background import Asker
 from ironclad_tui.text import Line, Span, state
+from ironclad_tui.widgets.keys import Keys
 from ironclad_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class CockpitScreen(Screen[None]):
         with Vertical(id="body"):
             yield from self.body()
         yield Lines(id="tiny")
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys()
 
     def on_mount(self) -> None:
         """The head is never a stop of the tab key."""
