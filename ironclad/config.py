@@ -24,10 +24,12 @@ from ironclad.layout import Layout
 from ironclad.sections import (
     BackupSettings,
     LibrarySettings,
+    LogSettings,
     MetadataSettings,
     NotifySettings,
     Positive,
     PositiveInt,
+    PruneSettings,
     Section,
 )
 
@@ -125,6 +127,9 @@ class JobSettings(Section):
     stall_seconds: Positive = Field(300.0, description="A stage that shows no sign of life for so long is stopped.")
     backoff_seconds: Positive = Field(5.0, description="First delay before a retry; doubles each time.")
     keep_work: bool = Field(False, description="Keep the stage folders of jobs that succeeded (replay is faster).")
+    deadline_seconds: Positive = Field(
+        86_400.0, description="A job should end so long after it was received; metrics count those that do not."
+    )
     backoff_max_seconds: Positive = Field(900.0, description="Longest delay before a retry.")
 
 
@@ -167,31 +172,6 @@ class DiskSettings(Section):
     """The disk floor."""
 
     min_free_bytes: int = Field(1 << 30, ge=0, description="Below this nothing new starts; work resumes by itself.")
-
-
-class PruneRule(Section):
-    """How long, and how much of, a class of files is kept."""
-
-    days: float = Field(0.0, ge=0, description="Delete what is older; 0 keeps it.")
-    max_bytes: int = Field(0, ge=0, description="Delete the oldest beyond so many bytes; 0 is no limit.")
-
-
-class PruneSettings(Section):
-    """What is deleted after a while. Files of jobs that are not settled are never touched."""
-
-    every_hours: Positive = Field(24.0, description="How often the dispatcher prunes.")
-    work: PruneRule = Field(PruneRule(days=7), description="Stage folders of settled jobs.")
-    orphaned: PruneRule = Field(PruneRule(days=30), description="What `ironclad orphans --fix` has set aside.")
-    logs: PruneRule = Field(PruneRule(days=90), description="Logs of jobs that did not fail.")
-    error: PruneRule = Field(PruneRule(), description="Originals of failed jobs, with error.json.")
-    archive: PruneRule = Field(PruneRule(), description="Originals of jobs that succeeded or were skipped.")
-
-
-class LogSettings(Section):
-    """Logs."""
-
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is written.")
-    format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else JSON.")
 
 
 def default_data_dir() -> Path:

@@ -393,3 +393,12 @@ def free_bytes(path: Path) -> int:
     while not probe.exists():
         probe = probe.parent
     return shutil.disk_usage(probe).free
+
+
+def free_inodes(path: Path) -> int | None:
+    """Files that an ordinary user may still make there; None where the file system has no fixed number."""
+    probe = path
+    while not probe.exists():
+        probe = probe.parent
+    status = os.statvfs(probe)
+    return status.f_favail if status.f_files else None

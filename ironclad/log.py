@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
+
+from ironclad.lograte import Limiter
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -62,26 +65,34 @@ class _Unfailing:
             self._stream.flush()
 
 
-def configure(*, service: str, level: str = "INFO", human: bool | None = None, stream: TextIO | None = None) -> None:
+def configure(
+    *, service: str, level: str = "INFO", human: bool | None = None, stream: TextIO | None = None, burst: int = 0,
+    sample: int = 100,
+) -> None:  # fmt: skip
     """Set up structlog and the standard library's logging for one process; call once, at start.
 
     Args:
         service: what the `service` key says in every line.
         level: lowest level that is written.
         human: coloured lines instead of JSON; None decides by whether the stream is a terminal.
-        stream: where lines go; standard error by default (standard output belongs to data).
+        stream: where lines go; standard error by default (a command's standard output belongs to data).
+        burst: lines of one event in ten seconds, see `Limiter`; 0: no limit.
+        sample: beyond that, one line in so many.
     """
     out = stream or sys.stderr
+    host = socket.gethostname()
+    limiter = Limiter(burst, sample)
 
     def of_service(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("service", service)  # not a context variable: threads begin with an empty context
+        event.setdefault("host", host)
         return event
 
     human = out.isatty() if human is None else human
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        of_service,
         structlog.processors.add_log_level,
+        of_service,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -94,7 +105,7 @@ def configure(*, service: str, level: str = "INFO", human: bool | None = None, s
         renderer = [structlog.processors.ExceptionRenderer(tracebacks), _mask, structlog.processors.JSONRenderer()]
     lines = cast("TextIO", _Unfailing(out))
     structlog.configure(
-        processors=[*shared, *renderer],
+        processors=[structlog.processors.add_log_level, limiter, *shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.WriteLoggerFactory(file=lines),
         cache_logger_on_first_use=False,
@@ -107,6 +118,7 @@ def configure(*, service: str, level: str = "INFO", human: bool | None = None, s
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    handler.addFilter(lambda record: limiter.admits(record.levelname.lower(), str(record.msg)))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
@@ -116,22 +128,31 @@ def get(**bound: Any) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def counts() -> dict[str, int]:
+    """Lines that this process has logged, by level, and under `dropped` those left out; since `configure`."""
+    limiters = (one for one in structlog.get_config()["processors"] if isinstance(one, Limiter))
+    return next((one.counts() for one in limiters), {})
+
+
 class JobLog:
     """One job's log file: JSON lines, appended to `path`, best effort.
 
-    A log that cannot be written never stops the work: the first failure is logged, the rest is dropped.
+    Lines carry the host and what is bound to the context (the job's identity, attempt, stage). A log that cannot be
+    written never stops the work: the first failure is logged, the rest is dropped.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, service: str = "") -> None:
         self._path = path
         self._failed = False
+        self._bound = {"host": socket.gethostname(), **({"service": service} if service else {})}
         self._render = structlog.processors.JSONRenderer()
 
     def write(self, **event: Any) -> None:
         """Append one event."""
         if self._failed:
             return
-        stamped = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")(None, "", dict(event))
+        whole = {**self._bound, **structlog.contextvars.get_contextvars(), **event}
+        stamped = structlog.processors.TimeStamper(fmt="iso", utc=True, key="at")(None, "", whole)
         line = self._render(None, "", _mask(None, "", stamped))
         try:
             with self._path.open("a", encoding="utf-8") as file:

@@ -229,3 +229,30 @@ class NotifySettings(Section):
             except (OSError, ValueError, KeyError) as exc:  # a name that is none, or of no zone
                 raise ValueError(f"timezone {self.timezone!r} is not known") from exc
         return self
+
+
+class PruneRule(Section):
+    """How long, and how much of, a class of files is kept."""
+
+    days: float = Field(0.0, ge=0, description="Delete what is older; 0 keeps it.")
+    max_bytes: int = Field(0, ge=0, description="Delete the oldest beyond so many bytes; 0 is no limit.")
+
+
+class PruneSettings(Section):
+    """What is deleted after a while. Files of jobs that are not settled are never touched."""
+
+    every_hours: Positive = Field(24.0, description="How often the dispatcher prunes.")
+    work: PruneRule = Field(PruneRule(days=7), description="Stage folders of settled jobs.")
+    orphaned: PruneRule = Field(PruneRule(days=30), description="What `ironclad orphans --fix` has set aside.")
+    logs: PruneRule = Field(PruneRule(days=90), description="Logs of jobs that did not fail.")
+    error: PruneRule = Field(PruneRule(), description="Originals of failed jobs, with error.json.")
+    archive: PruneRule = Field(PruneRule(), description="Originals of jobs that succeeded or were skipped.")
+
+
+class LogSettings(Section):
+    """Logs."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is written.")
+    format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else JSON.")
+    burst: int = Field(100, ge=0, description="Lines of one event that a service writes in ten seconds; 0 is no limit.")
+    sample: PositiveInt = Field(100, description="Beyond the burst, one line in so many, with a count of the others.")

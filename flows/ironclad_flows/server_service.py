@@ -50,6 +50,11 @@ class PrefectService:
         """Whether it answers."""
         return self._server is not None and self._server.started
 
+    @property
+    def running(self) -> int:
+        """Nothing: it is no worker."""
+        return 0
+
     def run(self, stopping: threading.Event) -> None:
         """Serve until `stopping` is set.
 

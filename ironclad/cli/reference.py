@@ -1,6 +1,7 @@
-"""Writes `docs/cli.md`, `docs/settings.md` and `docs/errors.md`: `python -m ironclad.cli.reference`.
+"""Writes `docs/cli.md`, `settings.md`, `errors.md` and `metrics.md`: `python -m ironclad.cli.reference`.
 
-They are made from the commands, settings and errors themselves; a test fails when a page is not what this would write.
+They are made from the commands, settings, errors and metrics themselves; a test fails when a page is not what this
+would write.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ironclad.cli.main import COMMANDS, PROGRAM, app
 from ironclad.config import PREFIX, Settings
 from ironclad.errors import CATALOGUE
 from ironclad.jobs import submit  # it brings an error of its own
+from ironclad.ops.metric_table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,11 +53,19 @@ _ERRORS: Final = (
     "Every failure has one of these codes: in `ironclad jobs show`, in `error.json`, in logs and in JSON. "
     "Retryable ones are tried again by themselves."
 )
+_METRICS: Final = (
+    "Every service answers `/metrics` in Prometheus's text format on its own port (see [Operations](operations.md)). "
+    "Names follow Prometheus's conventions: base units, `_total` for counters. No label holds a job, a path or a "
+    "user. What happens in flow runs, which are short-lived processes on many hosts, the dispatcher counts from the "
+    "database: nothing is lost with a process. Its counters begin at zero when it starts; where two dispatchers run, "
+    "both count the same, so take `max`, not `sum`. Each service has `process_*` of its own process too. "
+    "[Monitoring](monitoring.md) says how to scrape them; dashboards and alerts are in `deploy/observability/`."
+)
 
 
 def pages() -> dict[str, str]:
     """Every page by its file name."""
-    return {"cli.md": cli(), "settings.md": settings(), "errors.md": errors()}
+    return {"cli.md": cli(), "settings.md": settings(), "errors.md": errors(), "metrics.md": metrics()}
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -214,6 +224,24 @@ def errors() -> str:
             lines.append(
                 f"| `{code}` | {entry.what()} | {entry.hint} | {entry.kind} | {retried} | {exits.exit_code(entry)} |"
             )
+    return "\n".join(lines) + "\n"
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def metrics() -> str:
+    """Every metric."""
+    lines = [
+        _MADE, "", "# Metrics", "",
+        _wrapped(_METRICS), "",
+        "| metric | type | unit | labels | service | |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for spec in METRICS:
+        labels = ", ".join(f"`{label}`" for label in spec.labels)
+        services = "all" if spec.service == "*" else ", ".join(spec.service.split())
+        unit = spec.unit.replace("_", " ")
+        lines.append(f"| `{spec.name}` | {spec.type} | {unit} | {labels} | {services} | {spec.help} |")
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ This keeps the switch that the dispatcher and every claim obey. What one job or 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -95,6 +96,8 @@ class DiskFloor:
         self._next_look = now + _CHECK_SECONDS
         self._metrics.gauge("ironclad_disk_free_bytes").set(found.free_bytes)
         self._metrics.gauge("ironclad_disk_floor_bytes").set(found.floor_bytes)
+        inodes = durable.free_inodes(found.path)
+        self._metrics.gauge("ironclad_disk_free_inodes").set(math.inf if inodes is None else inodes)
         if low:
             detail = f"{found.path} has {found.free_bytes} bytes free, fewer than {found.floor_bytes}"
             self._health.degraded("disk", detail, DiskFull.hint)

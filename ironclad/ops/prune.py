@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ironclad.config import PruneRule, Settings
+    from ironclad.config import Settings
     from ironclad.db.session import Database
+    from ironclad.sections import PruneRule
 
 _DAY: Final = 86_400.0
 _UUID_LENGTH: Final = 36

@@ -7,12 +7,14 @@ at zero when the service starts and count the events since. Two dispatchers coun
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from ironclad.errors import DatabaseUnavailable
+from ironclad.errors import DatabaseUnavailable, ErrorKind
 from ironclad.jobs.states import SETTLED, JobState
+from ironclad.ops.installation_metrics import DEADLINE_RESULTS, InstallationGauges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +41,12 @@ _COUNTS = sa.text(
 _EVENTS = sa.text(
     "SELECT e.id, e.kind, e.actor, e.stage, e.from_state, e.to_state, e.data->'error'->>'code' AS code, "
     "extract(epoch FROM s.ended_at - s.started_at)::float AS seconds, "
-    "CASE WHEN e.to_state = 'succeeded' THEN j.duration_seconds END AS audio "
+    "CASE WHEN e.to_state = 'succeeded' THEN j.duration_seconds END AS audio, "
+    "CASE WHEN e.to_state = 'succeeded' THEN (SELECT count(*) FROM artifact a WHERE a.job_uuid = e.job_uuid "
+    "AND a.attempt = e.attempt AND a.state = 'published' AND a.kind NOT LIKE '%:%') END AS stems, "
+    "e.data->'error'->>'kind' AS error_class, j.pool, j.engine, j.duration_seconds, "
+    "extract(epoch FROM e.at - j.created_at)::float AS age, extract(epoch FROM e.at - j.queued_at)::float AS waited, "
+    "s.data->>'engine' AS separator, s.data->>'device' AS device "
     "FROM job_event e JOIN job j ON j.job_uuid = e.job_uuid "
     "LEFT JOIN stage_run s ON e.kind LIKE 'stage\\_%' AND s.job_uuid = e.job_uuid AND s.attempt = e.attempt "
     "AND s.stage = e.stage "
@@ -88,6 +95,7 @@ class EventReader:
             try:
                 with self._database.session() as session:
                     session.execute(sa.text(f"SET LOCAL statement_timeout = '{_TIMEOUT}'"))
+                    self._metrics.gauge("ironclad_clock_offset_seconds").set(_clock_offset(session))
                     self.count(session)
                     self._tally(session)
                 up.set(1)
@@ -103,13 +111,33 @@ class EventReader:
             self._last = int(row.id)
 
 
+def _clock_offset(session: Session) -> float:
+    asked = time.time()
+    offset = session.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())::float"))
+    return float(offset or asked) - (asked + time.time()) / 2
+
+
 class QueueReader(EventReader):
-    """The dispatcher's metrics."""
+    """The dispatcher's metrics.
+
+    Args:
+        database: where the events are.
+        metrics: of the dispatcher.
+        deadline_seconds: `jobs.deadline_seconds`.
+        lag_seconds: how old an event must be to be counted.
+    """
 
     events = _EVENTS
 
-    def __init__(self, database: Database, metrics: Metrics, *, lag_seconds: float = _LAG_SECONDS) -> None:
+    def __init__(
+        self, database: Database, metrics: Metrics, *, deadline_seconds: float = 86_400.0,
+        lag_seconds: float = _LAG_SECONDS,
+    ) -> None:  # fmt: skip
         self._pools: set[str] = set()
+        self._installation = InstallationGauges(metrics, deadline_seconds)
+        self._deadline = deadline_seconds
+        for result in DEADLINE_RESULTS:
+            metrics.counter("ironclad_job_deadlines_total").labels(result)
         super().__init__(database, metrics, lag_seconds=lag_seconds)
 
     def count(self, session: Session) -> None:
@@ -135,27 +163,57 @@ class QueueReader(EventReader):
                     age.labels(row.key).set(max(0.0, row.age))
                 case "running":
                     running.labels(row.key).set(row.n)
+        self._installation.count(session)
 
     def event(self, event: Any) -> None:
         """Claims, ends, errors, stages."""
-        metrics = self._metrics
-        if event.kind == "received":
-            metrics.counter("ironclad_jobs_received_total").inc()
-        if event.kind == "claimed":
-            metrics.counter("ironclad_claims_total").inc()
-        if event.actor == "reaper" and event.to_state is not None:
-            metrics.counter("ironclad_jobs_reaped_total").labels(event.to_state).inc()
-            if event.from_state == JobState.RUNNING:
-                metrics.counter("ironclad_leases_lost_total").inc()
+        self._begun(event)
+        self._moved(event)
         if event.to_state in SETTLED:
-            metrics.counter("ironclad_jobs_finished_total").labels(event.to_state).inc()
+            self._ended(event)
         if event.code is not None:
-            metrics.counter("ironclad_errors_total").labels(event.code).inc()
-        if event.audio is not None:
-            metrics.counter("ironclad_audio_seconds_total").inc(event.audio)
+            self._metrics.counter("ironclad_errors_total").labels(event.code).inc()
         if event.kind in _STAGE_OUTCOMES and event.seconds is not None:
-            outcome = _STAGE_OUTCOMES[event.kind]
-            metrics.histogram("ironclad_stage_duration_seconds").labels(event.stage, outcome).observe(event.seconds)
+            self._stage(event)
+
+    def _begun(self, event: Any) -> None:
+        metrics = self._metrics
+        match event.kind:
+            case "received":
+                metrics.counter("ironclad_jobs_received_total").inc()
+            case "claimed":
+                metrics.counter("ironclad_claims_total").inc()
+                if event.waited is not None:
+                    metrics.histogram("ironclad_queue_wait_seconds").labels(event.pool).observe(max(0.0, event.waited))
+            case "step_down":
+                metrics.counter("ironclad_engine_step_downs_total").labels(event.engine).inc()
+
+    def _moved(self, event: Any) -> None:
+        if event.actor == "reaper" and event.to_state is not None:
+            self._metrics.counter("ironclad_jobs_reaped_total").labels(event.to_state).inc()
+            if event.from_state == JobState.RUNNING:
+                self._metrics.counter("ironclad_leases_lost_total").inc()
+        if event.to_state == JobState.WAITING_RETRY:
+            self._metrics.counter("ironclad_retries_total").labels(event.error_class or "unknown").inc()
+
+    def _ended(self, event: Any) -> None:
+        metrics = self._metrics
+        metrics.counter("ironclad_jobs_finished_total").labels(event.to_state).inc()
+        metrics.histogram("ironclad_job_duration_seconds").labels(event.to_state).observe(max(0.0, event.age))
+        if event.audio is not None:
+            metrics.counter("ironclad_audio_input_seconds_total").inc(event.audio)
+            metrics.counter("ironclad_audio_output_seconds_total").inc(event.audio * (event.stems or 0))
+        # What ends later was counted as missed at its deadline; what somebody cancelled promises nothing.
+        if event.age <= self._deadline and event.to_state != JobState.CANCELLED:
+            good = event.to_state in {JobState.SUCCEEDED, JobState.SKIPPED} or event.error_class == ErrorKind.INPUT
+            metrics.counter("ironclad_job_deadlines_total").labels("met" if good else "missed").inc()
+
+    def _stage(self, event: Any) -> None:
+        outcome = _STAGE_OUTCOMES[event.kind]
+        self._metrics.histogram("ironclad_stage_duration_seconds").labels(event.stage, outcome).observe(event.seconds)
+        if event.kind == "stage_done" and event.separator and event.duration_seconds:
+            ratio = self._metrics.histogram("ironclad_separation_realtime_ratio")
+            ratio.labels(event.separator, event.device or "cpu").observe(event.seconds / event.duration_seconds)
 
 
 _RECEIVED = sa.text(
@@ -165,7 +223,10 @@ _RECEIVED = sa.text(
     "WHERE e.id > :last AND e.kind = 'received' AND j.watch_root = ANY(:roots) "
     "AND e.at <= ironclad_now() - make_interval(secs => :lag) ORDER BY e.id LIMIT :batch"
 )
-_OBSERVATIONS = sa.text("SELECT status, count(*) AS n FROM observation WHERE root = ANY(:roots) GROUP BY status")
+_OBSERVATIONS = sa.text(
+    "SELECT status, count(*) AS n, extract(epoch FROM ironclad_now() - min(first_seen_at))::float AS age "
+    "FROM observation WHERE root = ANY(:roots) GROUP BY status"
+)
 
 
 class WatchReader(EventReader):
@@ -187,8 +248,12 @@ class WatchReader(EventReader):
         self._statuses.update(row.status for row in rows)
         for status in self._statuses:
             gauge.labels(status).set(0)
+        lag = self._metrics.gauge("ironclad_watch_lag_seconds")
+        lag.set(0)
         for row in rows:
             gauge.labels(row.status).set(row.n)
+            if row.status == "growing":
+                lag.set(max(0.0, row.age))
 
     def event(self, event: Any) -> None:
         """A file that became a job."""

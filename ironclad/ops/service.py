@@ -246,7 +246,10 @@ def run_service(
         heartbeat: see `ServiceRuntime`.
     """
     human = {"auto": None, "human": True, "json": False}[settings.log.format]
-    log.configure(service=name, level=settings.log.level, human=human)
+    chosen = settings.log
+    log.configure(
+        service=name, level=chosen.level, human=human, stream=sys.stdout, burst=chosen.burst, sample=chosen.sample
+    )
     try:
         with ServiceRuntime(name, settings, kind=kind, pool=pool, heartbeat=heartbeat) as runtime:
             make().run(runtime)

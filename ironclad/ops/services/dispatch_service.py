@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ironclad.db.session import Database
 from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailable
 from ironclad.jobs.dispatch import Dispatcher
-from ironclad.ops import fronts
+from ironclad.ops import certificates, fronts
 from ironclad.ops.backup_metrics import BackupReader
 from ironclad.ops.disk import DiskFloor
 from ironclad.ops.housekeeper import Housekeeper
@@ -112,7 +112,8 @@ class DispatchService:
         executor = WatchedExecutor(self._make or fronts.executor_of(settings), runtime.health)
         database = Database.open(settings)
         try:
-            QueueReader(database, runtime.metrics)
+            QueueReader(database, runtime.metrics, deadline_seconds=settings.jobs.deadline_seconds)
+            certificates.watch(settings, runtime.metrics, runtime.health)
             BackupReader(settings, runtime.metrics)
             housekeeper = Housekeeper(database, settings)
             floor = DiskFloor(settings, database, runtime.health, runtime.metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from ironclad import log
@@ -40,10 +41,17 @@ class WatchService:
 
             def look() -> None:
                 while not runtime.stopping.wait(_LOOK_SECONDS):
-                    report(runtime.health, watcher.status(), polled)
+                    look_once()
+
+            def look_once() -> None:
+                roots = watcher.status()
+                report(runtime.health, roots, polled)
+                count = Counter(root.how for root in roots)
+                for how in How:
+                    runtime.metrics.gauge("ironclad_watch_roots").labels(how.value).set(count[how])
 
             def ready() -> None:
-                report(runtime.health, watcher.status(), polled)
+                look_once()
                 runtime.ready()
 
             threading.Thread(target=look, name="root health", daemon=True).start()

@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.config import PruneRule
 from ironclad.jobs import submit
 from ironclad.jobs.ids import uuid7
 from ironclad.ops import orphans, prune
 from ironclad.ops.housekeeper import Housekeeper
 from ironclad.ops.orphans import Kind
+from ironclad.sections import PruneRule
 from ironclad.stages import filing
 
 if TYPE_CHECKING:

@@ -97,7 +97,7 @@ def test_what_happened_since_the_start_is_counted_once(database: Database, metri
     assert sample("ironclad_jobs_reaped_total", state="queued") == 1
     assert sample("ironclad_errors_total", code="E_WORKER_LOST") == 1
     assert sample("ironclad_jobs_finished_total", state="succeeded") == 1
-    assert sample("ironclad_audio_seconds_total") == 180
+    assert sample("ironclad_audio_input_seconds_total") == 180
 
 
 def test_stage_durations(database: Database, metrics: Metrics, sample: Sample) -> None:
@@ -117,6 +117,136 @@ def test_stage_durations(database: Database, metrics: Metrics, sample: Sample) -
     assert sample("ironclad_stage_duration_seconds_count", **labels) == 1
     assert sample("ironclad_stage_duration_seconds_sum", **labels) == pytest.approx(42, abs=0.1)
     assert sample("ironclad_stage_duration_seconds_bucket", le="30.0", **labels) == 0
+
+
+def test_speed_of_separation_by_engine_and_device(database: Database, metrics: Metrics, sample: Sample) -> None:
+    QueueReader(database, metrics, lag_seconds=0)
+    metrics.render()
+    job = add_job(database)  # of 180 s
+    with database.session() as session:
+        session.execute(
+            sa.text(
+                "INSERT INTO stage_run (job_uuid, attempt, stage, state, started_at, ended_at, data) VALUES "
+                "(:job, 1, 'separate', 'done', ironclad_now() - interval '90 seconds', ironclad_now(), "
+                """ '{"engine": "demucs", "device": "cuda"}')"""
+            ),
+            {"job": job},
+        )
+    add_event(database, job, "stage_done", stage="separate")
+    labels = {"engine": "demucs", "device": "cuda"}
+    assert sample("ironclad_separation_realtime_ratio_sum", **labels) == pytest.approx(0.5, abs=0.01)
+    add_event(database, job, "stage_reused", stage="separate")  # takes no time, so it says nothing of the engine
+    assert sample("ironclad_separation_realtime_ratio_count", **labels) == 1
+
+
+def test_audio_published_counts_every_stem_of_the_attempt(database: Database, metrics: Metrics, sample: Sample) -> None:
+    QueueReader(database, metrics, lag_seconds=0)
+    metrics.render()
+    job = add_job(database)
+    kinds = {"instrumental": "published", "vocals": "published", "receipt:vocals": "published", "drums": "superseded"}
+    with database.session() as session:
+        for kind, state in kinds.items():
+            session.execute(
+                sa.text(
+                    "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state) "
+                    "VALUES (:id, :job, 1, :kind, :kind, 1, 'x', :state)"
+                ),
+                {"id": uuid4(), "job": job, "kind": kind, "state": state},
+            )
+    add_event(database, job, "succeeded", **{"from": "running", "to": "succeeded"})
+    assert sample("ironclad_audio_output_seconds_total") == 360
+
+
+def test_retries_and_step_downs(database: Database, metrics: Metrics, sample: Sample) -> None:
+    QueueReader(database, metrics, lag_seconds=0)
+    metrics.render()
+    job = add_job(database)
+    error = {"error": {"code": "E_OUT_OF_MEMORY", "kind": "resource"}}
+    add_event(database, job, "step_down", stage="separate")
+    add_event(database, job, "waiting_retry", data=error, **{"from": "running", "to": "waiting_retry"})
+    assert sample("ironclad_engine_step_downs_total", engine="center") == 1
+    assert sample("ironclad_retries_total", **{"class": "resource"}) == 1
+
+
+def ended(database: Database, metrics: Metrics, kind: str, state: str, age: str) -> UUID:
+    job = add_job(database)
+    with database.session() as session:
+        session.execute(
+            sa.text("UPDATE job SET created_at = ironclad_now() - CAST(:age AS interval) WHERE job_uuid = :job"),
+            {"age": age, "job": job},
+        )
+    error = {"error": {"code": "E_X", "kind": kind}} if kind else {}
+    add_event(database, job, state, data=error, **{"from": "running", "to": state})
+    with database.session() as session:
+        session.execute(sa.text("UPDATE job SET finished_at = ironclad_now() WHERE job_uuid = :job"), {"job": job})
+    return job
+
+
+def test_deadlines_are_met_by_what_ends_in_time_or_was_the_files_fault(
+    database: Database, metrics: Metrics, sample: Sample
+) -> None:
+    QueueReader(database, metrics, deadline_seconds=600, lag_seconds=0)
+    assert sample("ironclad_job_deadlines_total", result="met") == 0
+    ended(database, metrics, "", "succeeded", "1 minute")
+    ended(database, metrics, "input", "failed", "1 minute")
+    ended(database, metrics, "engine", "failed", "1 minute")
+    ended(database, metrics, "", "cancelled", "1 minute")
+    assert sample("ironclad_job_deadlines_total", result="met") == 2
+    assert sample("ironclad_job_deadlines_total", result="missed") == 1
+
+
+def test_a_job_that_has_not_ended_at_its_deadline_is_missed_once(
+    database: Database, metrics: Metrics, sample: Sample
+) -> None:
+    QueueReader(database, metrics, deadline_seconds=600, lag_seconds=0)
+    long_ago, waiting, held = (add_job(database) for _ in range(3))
+    place = "UPDATE job SET created_at = ironclad_now() + CAST(:age AS interval) - interval '600 s' WHERE job_uuid = :j"
+    with database.session() as session:
+        session.execute(sa.text(place), {"age": "-1 hour", "j": long_ago})
+    metrics.render()
+    assert sample("ironclad_job_deadlines_total", result="missed") == 0  # before the first look: not ours to count
+    with database.session() as session:
+        # Its deadline is just over; with the clock of the database, so no test can be too slow for it.
+        session.execute(sa.text(place), {"age": "0 s", "j": waiting})
+        session.execute(sa.text(place), {"age": "0 s", "j": held})
+        session.execute(sa.text("UPDATE job SET held = true WHERE job_uuid = :j"), {"j": held})
+    assert sample("ironclad_job_deadlines_total", result="missed") == 1
+    ended_late = waiting
+    add_event(database, ended_late, "succeeded", **{"from": "running", "to": "succeeded"})
+    assert sample("ironclad_job_deadlines_total", result="missed") == 1
+    assert sample("ironclad_job_deadlines_total", result="met") == 0
+    assert sample("ironclad_jobs_held") == 1
+
+
+def test_the_installation_as_the_database_knows_it(database: Database, metrics: Metrics, sample: Sample) -> None:
+    QueueReader(database, metrics, lag_seconds=0)
+    with database.session() as session:
+        session.execute(sa.text("INSERT INTO pool (name, slots, paused) VALUES ('cpu', 4, true), ('gpu', 1, false)"))
+        worker = "INSERT INTO worker (name, kind, host, pid, pool, seen_at) VALUES (:n, :k, 'h', 1, :p, {} )"
+        now, old = "ironclad_now()", "ironclad_now() - interval '5 minutes'"
+        session.execute(sa.text(worker.format(now)), {"n": "w1", "k": "worker", "p": "cpu"})
+        session.execute(sa.text(worker.format(old)), {"n": "w2", "k": "worker", "p": "gpu"})
+        session.execute(sa.text(worker.format(now)), {"n": "d", "k": "dispatch", "p": None})
+    job = add_job(database)
+    with database.session() as session:
+        session.execute(
+            sa.text("UPDATE job SET state = 'failed', error = '{\"kind\": \"engine\"}' WHERE job_uuid = :j"), {"j": job}
+        )
+    assert sample("ironclad_pool_slots", pool="cpu") == 4
+    assert sample("ironclad_pool_paused", pool="cpu") == 1
+    assert sample("ironclad_pool_paused", pool="gpu") == 0
+    assert sample("ironclad_services_alive", kind="worker") == 1
+    assert sample("ironclad_services_silent", kind="worker") == 1
+    assert sample("ironclad_services_silent", kind="dispatch") == 0
+    assert sample("ironclad_workers", pool="cpu") == 1
+    assert sample("ironclad_workers", pool="gpu") == 0
+    assert sample("ironclad_jobs_in_error", state="failed", **{"class": "engine"}) == 1
+    assert sample("ironclad_clock_offset_seconds") == pytest.approx(0, abs=5)
+    with database.session() as session:
+        session.execute(sa.text("DELETE FROM job"))
+        session.execute(sa.text("DELETE FROM worker"))
+    assert sample("ironclad_jobs_in_error", state="failed", **{"class": "engine"}) == 0
+    assert sample("ironclad_workers", pool="cpu") == 0
 
 
 def test_recent_events_wait_so_that_none_is_passed_over(database: Database, metrics: Metrics, sample: Sample) -> None:

@@ -52,7 +52,7 @@ class Process:
             **environment,
         }
         self.process = subprocess.Popen(
-            [sys.executable, SCRIPT, kind], env=variables, stderr=subprocess.PIPE, text=True, process_group=0
+            [sys.executable, SCRIPT, kind], env=variables, stdout=subprocess.PIPE, text=True, process_group=0
         )
         self.heard: dict[str, str] = {}
 
@@ -74,8 +74,8 @@ class Process:
         self.socket.close()
 
     def lines(self) -> list[dict[str, Any]]:
-        _, err = self.process.communicate(timeout=PATIENCE)
-        return [json.loads(line) for line in err.splitlines()]
+        out, _ = self.process.communicate(timeout=PATIENCE)
+        return [json.loads(line) for line in out.splitlines()]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +43,7 @@ def test_a_line_is_one_json_object_with_identity(out: io.StringIO) -> None:
         log.get(component="stage").info("stage_ended", stage="separate", seconds=1.5)
     (line,) = lines(out)
     assert line.pop("at").endswith("Z")
+    assert line.pop("host") == socket.gethostname()
     assert line == {
         "service": "worker", "level": "info", "event": "stage_ended", "component": "stage", "job_uuid": "j-1",
         "trace_id": "t-1", "stage": "separate", "seconds": 1.5,
