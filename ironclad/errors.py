@@ -458,7 +458,7 @@ class PrefectUnavailable(IroncladError):
 
 
 class MetadataServiceUnavailable(IroncladError):
-    """MusicBrainz or the Cover Art Archive does not answer."""
+    """MusicBrainz, AcoustID or the Cover Art Archive does not answer."""
 
     code = "E_MUSICBRAINZ"
     kind = ErrorKind.DEPENDENCY

@@ -46,11 +46,31 @@ class CoverArtSettings(Section):
     size: Literal[250, 500, 1200] = Field(1200, description="Longest side in pixels.")
 
 
+class AcoustIdSettings(Section):
+    """Recognising tracks by their sound where MusicBrainz does not find them by their tags."""
+
+    enabled: bool = Field(
+        False,
+        description="Ask AcoustID about tracks that MusicBrainz (which must be enabled too) does not find by words. "
+        "Sends fingerprints.",
+    )
+    url: str = Field("https://api.acoustid.org", description="The service, or one with the same interface.")
+    client_key: SecretStr | None = Field(
+        None, description="The application key that acoustid.org/new-application gave you."
+    )
+    interval_seconds: float = Field(
+        0.34, ge=0, description="Time between two requests of the whole installation: AcoustID allows 3 a second."
+    )
+
+
 class MetadataSettings(Section):
     """Where tags come from, beside the file. Nothing leaves the machine unless it is enabled here."""
 
     musicbrainz: MusicBrainzSettings = Field(
         default_factory=MusicBrainzSettings, description="Tracks whose tags are missing or wrong."
+    )
+    acoustid: AcoustIdSettings = Field(
+        default_factory=AcoustIdSettings, description="Tracks that are recognised by their sound."
     )
     cover_art: CoverArtSettings = Field(
         default_factory=CoverArtSettings, description="Covers for tracks that have none."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from ironclad.errors import MetadataServiceUnavailable
 from ironclad.metadata.rate import wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ironclad.metadata.rate import Gate
 
@@ -47,7 +48,7 @@ class Manners:
 
 
 class PoliteClient:
-    """GETs whole, valid answers. Use as a context manager, or `close` it."""
+    """Gets whole, valid answers. Use as a context manager, or `close` it."""
 
     def __init__(self, manners: Manners, gate: Gate, *, accept: str, check: Callable[[], None] | None = None) -> None:
         self._manners = manners
@@ -70,16 +71,27 @@ class PoliteClient:
         time-outs and broken connections. Raises `MetadataServiceUnavailable` when all attempts failed, and what
         `check` raises while waiting.
         """
-        manners = self._manners
+        return self._ask(self._client.build_request("GET", url), valid, frozenset({httpx.codes.OK}), _GONE)
+
+    def post(self, url: httpx.URL, form: Mapping[str, str], valid: Callable[[bytes], object]) -> bytes:
+        """The bytes of the answer to a form, of a 400 too: such a service says there what is wrong. Else as `get`."""
+        answers = frozenset({httpx.codes.OK, httpx.codes.BAD_REQUEST})
+        content = self._ask(self._client.build_request("POST", url, data=form), valid, answers, frozenset())
+        return content or b""
+
+    def _ask(
+        self, request: httpx.Request, valid: Callable[[bytes], object], answers: frozenset[int], gone: frozenset[int]
+    ) -> bytes | None:
+        manners, url = self._manners, request.url
         reason = ""
         for attempt in range(manners.attempts):
             wait(self._gate.reserve(manners.interval), self._check)
             delay = manners.backoff * 2**attempt
             try:
-                with self._client.stream("GET", url) as reply:
-                    if reply.status_code in _GONE:
+                with contextlib.closing(self._client.send(request, stream=True, follow_redirects=True)) as reply:
+                    if reply.status_code in gone:
                         return None
-                    if reply.status_code == httpx.codes.OK:
+                    if reply.status_code in answers:
                         content = self._content(reply)
                         valid(content)
                         return content

@@ -22,6 +22,11 @@ DEFAULT_THRESHOLD = 85.0
 _MARGIN = 3.0
 """A runner-up as close as this is as likely."""
 _MAX_CANDIDATES = 10
+_MAX_RECORDINGS = 5
+"""Each costs a request of its own, at one a second."""
+_MIN_SURE = 0.5
+"""Below, it only resembles another recording."""
+"""Below, a fingerprint only resembles another: AcoustID's own threshold of "might be the same" is about here."""
 _ESSENTIAL = ("title", "artists", "album")
 _PLACEHOLDER = re.compile(
     r"(?:unknown(?: (?:artist|album|title))?|track ?\d+|untitled|no (?:artist|title)|<unknown>|audio ?track ?\d+|\d+)",
@@ -141,7 +146,39 @@ def _by_words(tags: TrackTags, seconds: float | None, catalogue: Catalogue, thre
     )
     if not found and (tags.album or tags.musicbrainz_album_id) and artist:
         found = list(catalogue.search(title=title, artist=artist))
-    order = ranked(tags, seconds, found)
+    return _decided(ranked(tags, seconds, found), threshold)
+
+
+def by_sound(
+    before: Lookup,
+    tags: TrackTags,
+    seconds: float | None,
+    sounds: Mapping[str, float],
+    catalogue: Catalogue,
+    *,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Lookup:
+    """The better answer, now that a fingerprint was recognised; what was found before stays among the candidates.
+
+    `tags` are the file's own, without what its name says: a name such as "aud_0027" must not speak against the sound,
+    but tags that name another song must. `sounds` are recording ids and how sure the fingerprint is of each (0 to 1),
+    surest first. Raises what the catalogue raises.
+    """
+    known = without_placeholders(tags)
+    likely = [name for name, sure in sounds.items() if sure >= _MIN_SURE][:_MAX_RECORDINGS]
+    found = [candidate for name in likely for candidate in catalogue.recording(name)]
+    after = _decided(ranked(known, seconds, found, sounds), threshold)
+    if after.status is Status.NONE:
+        return replace(before, detail=f"{before.detail}; AcoustID does not know its sound")
+    if after.status is Status.MATCHED:
+        return replace(after, detail="by its sound")
+    names = {candidate.recording_id for _, candidate in after.candidates}
+    rest = [pair for pair in before.candidates if pair[1].recording_id not in names]
+    merged = sorted([*after.candidates, *rest], key=lambda pair: -pair[0])
+    return replace(after, candidates=tuple(merged[:_MAX_CANDIDATES]), detail=f"by its sound, {after.detail}")
+
+
+def _decided(order: list[tuple[float, Candidate]], threshold: float) -> Lookup:
     top = tuple(order[:_MAX_CANDIDATES])
     if not top:
         return Lookup(Status.NONE, detail="MusicBrainz knows nothing like it")

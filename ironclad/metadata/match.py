@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from rapidfuzz import fuzz
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from ironclad.metadata.candidate import Candidate
     from ironclad.metadata.model import TrackTags
 
-_WEIGHTS = {"title": 40.0, "artist": 30.0, "album": 12.0, "length": 18.0}
+_WEIGHTS = {"title": 40.0, "artist": 30.0, "album": 12.0, "length": 18.0, "sound": 60.0}
 """Of each kind of evidence; what is not known on either side counts for nothing, not against."""
 _SAME_SECONDS = 2.0
 """Rips and masters of one recording differ by no more."""
@@ -31,8 +31,11 @@ _VERSION_WORDS = frozenset({
 _MAX_WRONG_VERSION = 60.0
 
 
-def score(tags: TrackTags, seconds: float | None, candidate: Candidate) -> float:
-    """0 (nothing fits) to 100. A live take or a remix never scores above 60 for a file that does not say so."""
+def score(tags: TrackTags, seconds: float | None, candidate: Candidate, sound: float | None = None) -> float:
+    """0 (nothing fits) to 100. A live take or a remix never scores above 60 for a file that does not say so.
+
+    `sound` is how sure a fingerprint is of the recording, 0 to 1.
+    """
     evidence: dict[str, float] = {}
     if tags.title:
         evidence["title"] = _similar(tags.title, candidate.title)
@@ -46,6 +49,8 @@ def score(tags: TrackTags, seconds: float | None, candidate: Candidate) -> float
         evidence["album"] = _similar(tags.album, candidate.album)
     if seconds and candidate.length_ms:
         evidence["length"] = _length(abs(seconds - candidate.length_ms / 1000))
+    if sound is not None:
+        evidence["sound"] = 100.0 * sound
     if not evidence:
         return 0.0
     total = sum(_WEIGHTS[kind] * value for kind, value in evidence.items()) / sum(_WEIGHTS[kind] for kind in evidence)
@@ -54,11 +59,19 @@ def score(tags: TrackTags, seconds: float | None, candidate: Candidate) -> float
     return round(total, 1)
 
 
-def ranked(tags: TrackTags, seconds: float | None, candidates: Iterable[Candidate]) -> list[tuple[float, Candidate]]:
-    """The best release of each recording, best recording first; the order is stable for equal scores."""
+def ranked(
+    tags: TrackTags,
+    seconds: float | None,
+    candidates: Iterable[Candidate],
+    sounds: Mapping[str, float] | None = None,
+) -> list[tuple[float, Candidate]]:
+    """The best release of each recording, best recording first; the order is stable for equal scores.
+
+    `sounds` says how sure a fingerprint is of recordings, by their ids.
+    """
     best: dict[str, tuple[float, Candidate]] = {}
     for candidate in candidates:
-        value = score(tags, seconds, candidate)
+        value = score(tags, seconds, candidate, sounds.get(candidate.recording_id) if sounds else None)
         known = best.get(candidate.recording_id)
         if known is None or (-value, _preference(candidate)) < (-known[0], _preference(known[1])):
             best[candidate.recording_id] = value, candidate

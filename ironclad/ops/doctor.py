@@ -64,6 +64,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("watch root", services.watch_roots),
     Check("ports", services.ports),
     Check("decoder", audio.decoder, 60.0),
+    Check("fingerprints", audio.fingerprints, 60.0),
     Check("engine", audio.engines, 120.0),
     Check("postgres", services.postgres, 90.0),
     Check("prefect", services.prefect, 30.0),

@@ -42,6 +42,8 @@ def _set_limits(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_NOFILE, limits["open_files"], limits["open_files"]),
         (resource.RLIMIT_NPROC, limits["processes"], limits["processes"]),
     ):
+        if soft is None:
+            continue
         _, ceiling = resource.getrlimit(kind)
         if ceiling != resource.RLIM_INFINITY:  # an administrator's stricter limit stays
             soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901 -- clamped in place

@@ -22,7 +22,8 @@ class SandboxLimits:
     """Largest file that it may write (RLIMIT_FSIZE)."""
     open_files: int = 64
     """Open file descriptors (RLIMIT_NOFILE)."""
-    processes: int = 0
-    """New processes and threads of an ordinary user (RLIMIT_NPROC; the kernel does not count root's)."""
+    processes: int | None = 0
+    """New processes and threads of an ordinary user (RLIMIT_NPROC; the kernel does not count root's). None leaves the
+    user's own limit, for a target that starts one program and then forbids itself any more."""
     reply_bytes: int = 16 * _MIB
     """Longest JSON line that the parent accepts from it."""

@@ -9,12 +9,14 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ironclad import durable
+from ironclad.audio.fingerprint import fingerprint
 from ironclad.library.naming import PathTemplate
 from ironclad.metadata.candidate import Candidate
 from ironclad.metadata.convert import portable
 from ironclad.metadata.read import Reading
 from ironclad.stages import online
 from ironclad.stages.context import Stage, StageContext, StageResult
+from ironclad.stages.validate import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,8 +46,10 @@ def run(context: StageContext) -> StageResult:
         found = online.Found(candidate=Candidate.from_dict(chosen))
     else:
         found = online.look(
-            context.database, context.settings, reading.tags, path, online.duration(context), check=context.check
-        )
+            context.database, context.settings, reading.tags, path, online.duration(context),
+            sound=lambda: fingerprint(context.source, limits(context.settings.limits), check=context.check),
+            check=context.check,
+        )  # fmt: skip
     tags, origins = online.completed(reading.tags, path, found.candidate)
     kept, changes = portable(reading.pictures, pictures, check=context.check)
     kept = tuple(_own(picture, context) for picture in kept)
@@ -59,7 +63,8 @@ def run(context: StageContext) -> StageResult:
         data={
             "reading": finished.to_dict(), "read": reading.tags.to_dict(),
             "origins": {name: str(origin) for name, origin in origins.items()},
-            "lookup": found.to_dict(), "cover": cover, "picture_changes": [change.to_dict() for change in changes],
+            "lookup": found.to_dict(), "fingerprint": found.fingerprint, "cover": cover,
+            "picture_changes": [change.to_dict() for change in changes],
         },
         facts={"title": tags.title, "album": tags.album, "artist": tags.display_artist or None},
     )  # fmt: skip

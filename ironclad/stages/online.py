@@ -1,4 +1,4 @@
-"""Asking MusicBrainz and the Cover Art Archive for a job: seldom, politely, and never at the job's cost."""
+"""Asking MusicBrainz, AcoustID and the Cover Art Archive for a job: seldom, politely, and never at the job's cost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from ironclad.metadata.cache import FileCache
 from ironclad.metadata.filename import Origin, complete
 from ironclad.metadata.lookup import Lookup, Status
 from ironclad.metadata.shared import DatabaseCache, DatabaseGate, Outage
+from ironclad.stages import recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import PurePath
 
+    from ironclad.audio.fingerprint import Fingerprint
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.metadata.candidate import Candidate
@@ -37,6 +39,8 @@ class Found:
 
     lookup: Lookup | None = None
     candidate: Candidate | None = None
+    fingerprint: str = ""
+    """What the recording sounds like, if that was needed: `ironclad retag` may ask again when the original is gone."""
 
     def to_dict(self) -> dict[str, Any] | None:
         """JSON-ready data; None if nobody was asked."""
@@ -51,7 +55,7 @@ def duration(context: StageContext) -> float:
 
 def look(
     database: Database, settings: Settings, tags: TrackTags, path: PurePath, seconds: float | None, *,
-    patient: bool = False, check: Callable[[], None] | None = None,
+    sound: Callable[[], Fingerprint] | None = None, patient: bool = False, check: Callable[[], None] | None = None,
 ) -> Found:  # fmt: skip
     """Ask about a track whose own tags lack title, artist or album; what its names say helps to search.
 
@@ -63,6 +67,7 @@ def look(
         tags: as read from the file.
         path: relative to the watch folder.
         seconds: the recording's length.
+        sound: takes the recording's fingerprint; called only if AcoustID is to be asked.
         patient: ask even if the service did not answer somebody lately.
         check: may raise, while waiting.
     """
@@ -74,6 +79,7 @@ def look(
     from ironclad.metadata.musicbrainz import MusicBrainz, Service  # noqa: PLC0415 - most jobs never ask
 
     outage = Outage(database, _MUSICBRAINZ)
+    heard: Fingerprint | None = None
     try:
         if not patient and outage.lasts():
             return Found(Lookup(Status.UNAVAILABLE, detail="it did not answer lately"))
@@ -82,13 +88,22 @@ def look(
         gate, cache = DatabaseGate(database, _MUSICBRAINZ), DatabaseCache(database)
         with MusicBrainz(where, gate, cache, check=check) as catalogue:
             found = lookup.look_up(known, seconds, catalogue, threshold=service.threshold, always=True)
-        if found.status is Status.UNAVAILABLE:
+            silent = found.status is Status.UNAVAILABLE
+            if sound is not None and recognise.wanted(settings, found):
+                heard = sound()
+                try:
+                    asked = recognise.Question(database, settings, tags, seconds, heard, _manners(settings, 0.0))
+                    found = recognise.refined(asked, found, catalogue, patient=patient, check=check)
+                except MetadataServiceUnavailable as exc:
+                    found, silent = replace(found, status=Status.UNAVAILABLE, detail=exc.detail), True
+        if silent:
             outage.begin(service.outage_seconds)
         elif patient:
             outage.end()
     except DatabaseUnavailable as exc:
-        return Found(Lookup(Status.UNAVAILABLE, detail=str(exc)))
-    return Found(found, found.candidates[0][1] if found.status is Status.MATCHED else None)
+        found = Lookup(Status.UNAVAILABLE, detail=str(exc))
+    match = found.candidates[0][1] if found.status is Status.MATCHED else None
+    return Found(found, match, "" if heard is None else heard.text)
 
 
 def completed(tags: TrackTags, path: PurePath, candidate: Candidate | None) -> tuple[TrackTags, Mapping[str, Origin]]:
@@ -143,8 +158,10 @@ def parameters(settings: Settings) -> dict[str, Any]:
     """What decides whether somebody is asked, and whom."""
     chosen = settings.metadata.musicbrainz
     art = settings.metadata.cover_art
+    sound = settings.metadata.acoustid
     return {
         "musicbrainz": [chosen.url, chosen.threshold] if chosen.enabled else None,
+        "acoustid": sound.url if chosen.enabled and sound.enabled else None,
         "cover_art": [art.url, art.size] if art.enabled else None,
     }
 

@@ -28,6 +28,16 @@ def _tone(seconds: float, channels: int = 2) -> list[tuple[float, ...]]:
     return [tuple(0.3 * math.sin(2 * math.pi * pitch * n / _RATE) for pitch in pitches) for n in range(count)]
 
 
+def _recording(folder: str, frames: list[tuple[float, ...]]) -> Path:
+    path = Path(folder, "tone.wav")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(_RATE)
+        file.writeframes(b"".join(struct.pack("<2h", *(int(x * 32767) for x in frame)) for frame in frames))
+    return path
+
+
 def decoder(_settings: Settings) -> list[Outcome]:
     """A tiny recording through the sandboxed decoder."""
     from ironclad.audio.decode import decode  # noqa: PLC0415 - heavy, and only here
@@ -35,12 +45,7 @@ def decoder(_settings: Settings) -> list[Outcome]:
 
     frames = _tone(0.1)
     with tempfile.TemporaryDirectory(prefix="ironclad-doctor-") as folder:
-        path = Path(folder, "tone.wav")
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(2)
-            file.setsampwidth(2)
-            file.setframerate(_RATE)
-            file.writeframes(b"".join(struct.pack("<2h", *(int(x * 32767) for x in frame)) for frame in frames))
+        path = _recording(folder, frames)
         try:
             decoded = decode(path, None, AudioLimits())
         except IroncladError as exc:
@@ -49,6 +54,30 @@ def decoder(_settings: Settings) -> list[Outcome]:
         detail = f"{decoded.frames} samples came back of {len(frames)}"
         return [fail(detail, "Install the packages av and numpy again.")]
     return [ok("decodes in its sandbox, to the sample")]
+
+
+def fingerprints(settings: Settings) -> list[Outcome]:
+    """Whether tracks can be recognised by their sound, where that is wanted."""
+    from ironclad.audio.fingerprint import PROGRAM, fingerprint, program  # noqa: PLC0415 - only here
+    from ironclad.audio.info import AudioLimits  # noqa: PLC0415
+
+    service = settings.metadata.acoustid
+    if not service.enabled:
+        return [ok("not wanted (metadata.acoustid.enabled)")]
+    if not settings.metadata.musicbrainz.enabled:
+        return [warn("AcoustID is never asked without MusicBrainz", "Set metadata.musicbrainz.enabled too.")]
+    if service.client_key is None:
+        remedy = "Get one at acoustid.org/new-application; it is a secret: see docs/metadata.md, AcoustID."
+        return [warn("AcoustID is never asked without a client key", remedy)]
+    where = program()
+    if where is None:
+        remedy = f"Install {PROGRAM} (Debian, Ubuntu: libchromaprint-tools); until then tracks are tagged without it."
+        return [warn(f"{PROGRAM} is not installed, so no track is recognised by its sound", remedy)]
+    with tempfile.TemporaryDirectory(prefix="ironclad-doctor-") as folder:
+        heard = fingerprint(_recording(folder, _tone(5.0)), AudioLimits())
+    if not heard.text:
+        return [warn(f"{where} gives no fingerprint: {heard.problem}", f"Install {PROGRAM} again.")]
+    return [ok(f"{where} works in its sandbox")]
 
 
 def engines(settings: Settings) -> list[Outcome]:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from ironclad import durable
 from ironclad.audio.decode import decode
+from ironclad.audio.fingerprint import Fingerprint, fingerprint
 from ironclad.db import jsonb
 from ironclad.db.tables import Artifact
 from ironclad.errors import BadRequest, FileChanged, IllegalTransition, OutputInvalid
@@ -30,7 +31,7 @@ from ironclad.metadata.model import TrackTags
 from ironclad.metadata.read import read
 from ironclad.metadata.write import write_tags
 from ironclad.ops.library import known, records
-from ironclad.stages import neighbours, online
+from ironclad.stages import filing, neighbours, online
 from ironclad.stages.organize import COVER
 from ironclad.stages.validate import limits
 
@@ -142,7 +143,7 @@ class Retagger:
         if online.CHOSEN not in job.options and "read" in metadata:
             found = online.look(
                 self.database, self.settings, TrackTags.from_dict(metadata["read"]), PurePath(job.relative_path),
-                job.duration_seconds, patient=True, check=self.check,
+                job.duration_seconds, sound=lambda: self._sound(job, metadata), patient=True, check=self.check,
             )  # fmt: skip
             lookup = found.lookup
             if found.candidate is not None:
@@ -190,6 +191,15 @@ class Retagger:
                 self._verify(one.path, file)
             prepared.append(_Prepared(one, file, before, digest, wanted, losses, fetched))
         return cover, prepared
+
+    def _sound(self, job: Job, metadata: dict[str, Any]) -> Fingerprint:
+        """As it was taken when the job ran, else of the original while that is kept."""
+        if metadata.get("fingerprint"):
+            return Fingerprint(metadata["fingerprint"])
+        original = filing.locate(self.settings.layout, job)
+        if original is None:
+            return Fingerprint(problem="none was taken when the job ran, and its original is gone")
+        return fingerprint(original, limits(self.settings.limits), check=self.check)
 
     def _verify(self, old: Path, new: Path) -> None:
         """The samples must be the same: tags were written, nothing else."""

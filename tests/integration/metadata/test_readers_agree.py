@@ -1,7 +1,11 @@
-"""What we write is what others read: TagLib (most players) and FFmpeg (Jellyfin, Plex' scanners)."""
+"""What we write is what others read: mutagen, TagLib (most players), FFmpeg and ffprobe (Jellyfin, Plex, Navidrome)."""
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import av
@@ -61,3 +65,38 @@ def test_ffmpeg_reads_the_same(name: str, audio: Callable[..., Path], pictures: 
     assert found["ironclad_job"] == "0190-job"
     if name != "wav":  # FFmpeg reads text, but no pictures, from a WAV's ID3 chunk
         assert len(covers) == (1 if name == "m4a" else 3)
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed (Debian: ffmpeg)")
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_ffprobe_reads_the_same(name: str, audio: Callable[..., Path], pictures: tuple[Picture, ...]) -> None:
+    path = audio(name)
+    write_tags(path, TAGS, pictures)
+    found, covers = probed(path)
+    expected = {
+        "title": "Tïtle (Instrumental)", "album": "Älbum (Instrumentals)", "album_artist": "Ann", "date": "2001-05-03",
+        "composer": "C", "comment": "a comment", "copyright": "(c) 2001", "ironclad_job": "0190-job",
+    }  # fmt: skip
+    found.setdefault("album_artist", found.get("albumartist", ""))
+    assert {key: found.get(key) for key in expected} == expected
+    for key, values in (("artist", ["Ann", "Bob"]), ("genre", ["Rock", "Jazz"])):
+        parts = [part for part in re.split(r"[;/]\s*", found[key]) if part]
+        # Of ID3 frames and MP4 atoms with several values FFmpeg 5 reads the first; later ones may read all.
+        assert parts == values or (name in {"m4a", "mp3", "wav"} and parts == values[:1]), key
+    assert found["track"] in {"3", "3/12"}
+    assert found["disc"] in {"1", "1/2"}
+    if name != "wav":  # FFmpeg reads text, but no pictures, from a WAV's ID3 chunk
+        assert covers == (1 if name == "m4a" else 3)
+
+
+def probed(path: Path) -> tuple[dict[str, str], int]:
+    """The tags (names in lower case) and the number of pictures that the program ffprobe finds."""
+    done = subprocess.run(
+        ["ffprobe", "-v", "error", "-of", "json", "-show_format", "-show_streams", path],
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    data = json.loads(done.stdout)
+    (audio,) = (stream for stream in data["streams"] if stream["codec_type"] == "audio")
+    tags = {**data["format"].get("tags", {}), **audio.get("tags", {})}
+    covers = sum(stream["disposition"]["attached_pic"] for stream in data["streams"])
+    return {key.lower(): value for key, value in tags.items()}, covers

@@ -9,7 +9,7 @@ import pytest
 from ironclad.errors import MetadataServiceUnavailable
 from ironclad.metadata.candidate import Candidate, from_recording
 from ironclad.metadata.filename import Origin
-from ironclad.metadata.lookup import Lookup, Status, apply, look_up, needed, pick, without_placeholders
+from ironclad.metadata.lookup import Lookup, Status, apply, by_sound, look_up, needed, pick, without_placeholders
 from ironclad.metadata.model import TrackTags
 
 RIGHT = Candidate(
@@ -150,3 +150,57 @@ def test_a_recording_without_releases_is_one_candidate() -> None:
 def test_a_broken_recording_is_told(broken: dict[str, Any]) -> None:
     with pytest.raises(KeyError):
         list(from_recording(broken))
+
+
+OTHER = replace(RIGHT, recording_id="2", title="Another", artist_credit="Zed", artists=("Zed",), album="Elsewhere")
+NOTHING = Lookup(Status.NONE, detail="MusicBrainz knows nothing like it")
+
+
+def heard(tags: TrackTags, before: Lookup = NOTHING, *, seconds: float = 200.0, **sounds: float) -> Lookup:
+    shelf = Shelf(by_id={"1": (RIGHT,), "2": (OTHER,)})
+    return by_sound(before, tags, seconds, {name[1:]: sure for name, sure in sounds.items()}, shelf)
+
+
+def test_a_track_without_tags_is_known_by_its_sound() -> None:
+    found = heard(TrackTags(), _1=0.97)
+    assert (found.status, found.candidates[0][1], found.detail) == (Status.MATCHED, RIGHT, "by its sound")
+    assert found.candidates[0][0] > 95
+
+
+def test_placeholders_do_not_speak_against_a_sound() -> None:
+    assert heard(TrackTags(title="Track 01", artists=("Unknown Artist",)), _1=0.97).status is Status.MATCHED
+
+
+def test_tags_that_name_another_song_do() -> None:
+    found = heard(TrackTags(title="Quite different", artists=("Nobody",)), _1=0.97)
+    assert found.status is Status.AMBIGUOUS
+    assert [candidate for _, candidate in found.candidates] == [RIGHT]
+
+
+def test_a_length_that_differs_does() -> None:
+    assert heard(TrackTags(), seconds=260.0, _1=0.97).status is Status.AMBIGUOUS
+
+
+def test_a_fingerprint_that_is_not_sure_settles_nothing() -> None:
+    assert heard(TrackTags(), _1=0.7).status is Status.AMBIGUOUS
+    unsure = heard(TrackTags(), _1=0.3)
+    assert (unsure.status, unsure.candidates) == (Status.NONE, ())
+    assert "does not know its sound" in unsure.detail
+
+
+def test_two_recordings_of_one_sound_are_the_operators_choice() -> None:
+    found = heard(TrackTags(), _1=0.97, _2=0.96)
+    assert (found.status, len(found.candidates)) == (Status.AMBIGUOUS, 2)
+    assert heard(TrackTags(artists=("Zed",)), _1=0.97, _2=0.96).candidates[0][1] == OTHER
+
+
+def test_what_words_found_stays_among_the_candidates() -> None:
+    before = Lookup(Status.AMBIGUOUS, ((80.0, RIGHT), (70.0, OTHER)))
+    found = heard(TrackTags(), before, _2=0.75)
+    assert [(score, candidate.recording_id) for score, candidate in found.candidates] == [(80.8, "2"), (80.0, "1")]
+
+
+def test_no_more_than_five_recordings_are_asked_for() -> None:
+    shelf = Shelf()
+    by_sound(NOTHING, TrackTags(), 200.0, {str(number): 0.9 for number in range(20)}, shelf)
+    assert [asked["id"] for asked in shelf.asked] == ["0", "1", "2", "3", "4"]

@@ -1,7 +1,11 @@
-"""A local server that speaks MusicBrainz' XML (and the Cover Art Archive's paths) and misbehaves on demand."""
+"""A local server that speaks MusicBrainz' XML, AcoustID's JSON and the Cover Art Archive's paths.
+
+It misbehaves on demand.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import deque
@@ -64,6 +68,10 @@ class FakeService:
 
     recordings: list[str] = field(default_factory=lambda: [recording()])
     cover: bytes = b""
+    sounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Fingerprint -> recording id -> score."""
+    key: str = "the-key"
+    """The only client key that AcoustID takes here."""
     faults: deque[str] = field(default_factory=deque)
     asked: list[Asked] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -80,12 +88,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
+        self.answer(parts.path, parse_qs(parts.query), *self.truth(parts.path))
+
+    def do_POST(self) -> None:
+        path = urlsplit(self.path).path
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode("ascii"))
+        self.answer(path, form, *self.heard(form))
+
+    def answer(self, path: str, query: dict[str, list[str]], status: int, body: bytes) -> None:
         service = self.service
         with service.lock:
-            asked = Asked(time.time(), parts.path, parse_qs(parts.query), self.headers["User-Agent"])
+            asked = Asked(time.time(), path, query, self.headers["User-Agent"])
             service.asked.append(asked)
             fault = service.faults.popleft() if service.faults else ""
-        status, body = self.truth(parts.path)
         match fault:
             case "503":
                 self.reply(503, b"<error/>", {"Retry-After": "0"})
@@ -118,6 +133,29 @@ class Handler(BaseHTTPRequestHandler):
             return (200, (HEAD + found[0] + "</metadata>").encode()) if found else (404, b"<error/>")
         listed = f'<recording-list count="{len(service.recordings)}" offset="0">{"".join(service.recordings)}'
         return 200, (HEAD + listed + "</recording-list></metadata>").encode()
+
+    def heard(self, form: dict[str, list[str]]) -> tuple[int, bytes]:
+        """What AcoustID's documentation (acoustid.org/webservice, "Lookup by fingerprint") says of such a question."""
+        missing = [name for name in ("client", "duration", "fingerprint") if name not in form]
+        if missing:
+            return self.refusal(400, 2, f'missing required parameter "{missing[0]}"')
+        if form["client"] != [self.service.key]:
+            return self.refusal(400, 4, "invalid API key")
+        if form["fingerprint"] == ["broken"]:
+            return self.refusal(400, 3, "invalid fingerprint")
+        known = self.service.sounds.get(form["fingerprint"][0], {})
+        results = [
+            {
+                "id": f"sound-of-{name}", "score": score,
+                "recordings": [{"id": name, "title": "Song", "artists": [{"id": "a1", "name": "Ann"}]}],
+            }
+            for name, score in known.items()
+        ]  # fmt: skip
+        return 200, json.dumps({"status": "ok", "results": [*results, {"id": "nameless", "score": 0.99}]}).encode()
+
+    @staticmethod
+    def refusal(status: int, code: int, message: str) -> tuple[int, bytes]:
+        return status, json.dumps({"status": "error", "error": {"code": code, "message": message}}).encode()
 
     def reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
