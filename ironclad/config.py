@@ -154,6 +154,10 @@ class PrefectSettings(Section):
     port: int = Field(4200, ge=0, le=65535, description="Its port; 0 takes a free one.")
     api_url: str | None = Field(None, description="An existing server's API URL; none starts our own.")
     database: Literal["auto", "postgresql", "sqlite"] = Field("auto", description="auto: PostgreSQL, beside ours.")
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis (redis://…) through which several Prefect servers share their messages; none: one server.",
+    )
     query_seconds: Positive = Field(
         5.0, description="How often a worker asks for new runs; on the dispatcher's host it is woken at once."
     )

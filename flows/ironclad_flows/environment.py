@@ -6,11 +6,13 @@ before that. Names are Prefect's own (`prefect config view --show-defaults`).
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ironclad import durable
+from ironclad.errors import ConfigError
 
 if TYPE_CHECKING:
     from ironclad.config import Settings
@@ -83,6 +85,26 @@ def prefect_environment(
     if database_url is not None:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url
     return environment
+
+
+def redis_environment(settings: Settings) -> dict[str, str]:
+    """What makes several servers one: messages, their order, leases and background work go through Redis.
+
+    Empty without `prefect.redis_url`. Raises `ConfigError` if the package for it is missing.
+    """
+    if settings.prefect.redis_url is None:
+        return {}
+    if importlib.util.find_spec("prefect_redis") is None:
+        raise ConfigError("prefect.redis_url needs prefect-redis: pip install 'ironclad-audio[redis]'.")
+    url = settings.prefect.redis_url.get_secret_value()
+    return {
+        "PREFECT_MESSAGING_BROKER": "prefect_redis.messaging",
+        "PREFECT_MESSAGING_CACHE": "prefect_redis.messaging",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "prefect_redis.ordering",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect_redis.lease_storage",
+        "PREFECT_REDIS_MESSAGING_URL": url,
+        "PREFECT_SERVER_DOCKET_URL": url,
+    }
 
 
 def _services() -> dict[str, str]:

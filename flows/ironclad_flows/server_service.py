@@ -67,6 +67,7 @@ class PrefectService:
                 durable.make_dirs(self._settings.layout.prefect)
                 environment.apply(
                     environment.prefect_environment(self._settings, url=self.url, database_url=database.url)
+                    | environment.redis_environment(self._settings)
                 )
                 environment.publish_url(self._settings, self.url)
                 asyncio.run(self._serve(listener, database, stopping))

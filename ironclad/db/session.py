@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-# A connection to another host notices within a minute that the host is gone; libpq's own choice is two hours.
-_KEEPALIVES: Mapping[str, str] = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+# A connection to another host notices within a minute that the host is gone, also in the middle of a question
+# (milliseconds; keepalives are not sent then); libpq's own choices are two hours and a quarter of one.
+_KEEPALIVES: Mapping[str, str] = {
+    "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "30000",
+}  # fmt: skip
 
 
 def _sqlalchemy_url(url: str) -> sa.URL:

@@ -20,6 +20,8 @@ UNITS: Final = Path("etc/systemd/system")
 CONFIG: Final = Path("/etc/ironclad/ironclad.toml")
 SECRETS: Final = Path("/etc/ironclad/secrets")
 ROLES: Final = ("postgres", "prefect", "watch", "dispatch", "worker")
+TIMED: Final = "dispatch"
+"""The role beside which timers dump, prune and drill."""
 SOCKET_BYTES: Final = 90
 """Longest path of the embedded server's folder that can hold its socket (see `ironclad.db.embedded`)."""
 
@@ -85,9 +87,13 @@ class Service:
     memory_max: str = "90%"
     slice: str = "ironclad.slice"
     stop_seconds: float = 30.0
+    start_seconds: float = 180.0
     decodes: bool = False
     compiles: bool = False
     notify: bool = True
+    """Whether it is a service that stays and says when it is ready, not a task that ends."""
+    calendar: str = ""
+    """When a timer starts it (systemd.time); empty: the target does."""
     database: bool = True
     networks: tuple[str, ...] | None = None
     """Instead of the host's."""
@@ -99,7 +105,9 @@ def render(host: Host) -> dict[Path, str]:
     Args:
         host: this one.
     """
-    files = {UNITS / f"{service.name}.service": _service(service, host) for service in _services(host)}
+    services = _services(host)
+    files = {UNITS / f"{service.name}.service": _service(service, host) for service in services}
+    files |= {UNITS / f"{service.name}.timer": _timer(service) for service in services if service.calendar}
     files[UNITS / "ironclad.target"] = _target(host)
     files[UNITS / "ironclad.slice"] = _SLICE
     files[UNITS / "ironclad-work.slice"] = _WORK_SLICE
@@ -175,6 +183,7 @@ def _services(host: Host) -> list[Service]:
         f"{host.program.with_name('python')} -m ironclad.ops.prepare schema",
         after=server,
         notify=False,
+        start_seconds=300.0,
         memory_high="500M",
         memory_max="1G",
         settings=(
@@ -188,7 +197,34 @@ def _services(host: Host) -> list[Service]:
     chosen = [found[role] for role in ROLES if role in host.roles]
     if {"watch", "dispatch", "worker"} & {*host.roles}:
         chosen.append(task)
+    if TIMED in host.roles:
+        chosen += _timed(host, (schema,))
     return chosen
+
+
+def _timed(host: Host, after: tuple[str, ...]) -> list[Service]:
+    """Tasks that timers start, on the host of the dispatcher: one of several hosts."""
+    tasks = (
+        # Name, what it is, its command, when, how long it may take.
+        ("backup", "a dump of the database", "backup create", "*-*-* 03:15:00", 7200.0),
+        ("verify", "restores the newest dump for a trial", "backup verify", "Sun *-*-* 04:15:00", 14400.0),
+        ("prune", "deletes what is too old or over its quota", "prune", "*-*-* 05:15:00", 7200.0),
+    )
+    return [
+        Service(
+            f"ironclad-{name}",
+            f"Ironclad: {what}",
+            f"{host.program} {command}",
+            after=after,
+            notify=False,
+            calendar=calendar,
+            start_seconds=seconds,
+            slice="ironclad-work.slice",
+            memory_high="1G",
+            memory_max="2G",
+        )
+        for name, what, command, calendar, seconds in tasks
+    ]
 
 
 def _service(service: Service, host: Host) -> str:
@@ -204,7 +240,20 @@ def _service(service: Service, host: Host) -> str:
         *_LIMITS,
         "",
     ]
-    return "\n".join([*_HEAD, *unit, *_section(service, host), "", "[Install]", "WantedBy=ironclad.target", ""])
+    install = [] if service.calendar else ["", "[Install]", "WantedBy=ironclad.target"]
+    return "\n".join([*_HEAD, *unit, *_section(service, host), *install, ""])
+
+
+def _timer(service: Service) -> str:
+    return "\n".join(
+        [
+            *_HEAD, "[Unit]", f"Description={service.description}, by the clock", "PartOf=ironclad.target", "",
+            "[Timer]", f"OnCalendar={service.calendar}",
+            "# Hosts that share a disk or a server do not all begin at once.", "RandomizedDelaySec=20min",
+            "# A machine that was off at that time does it when it is on again.", "Persistent=yes", "",
+            "[Install]", "WantedBy=ironclad.target", "",
+        ]
+    )  # fmt: skip
 
 
 def _wants(units: tuple[str, ...]) -> list[str]:
@@ -237,10 +286,9 @@ def _section(service: Service, host: Host) -> list[str]:
             "Environment=IRONCLAD_SECRETS_DIR=%d",
         ]
     if service.notify:
-        lines += [*_RESTART, f"WatchdogSec={_WATCHDOG}", "TimeoutStartSec=180s"]
-    else:
-        lines.append("TimeoutStartSec=300s")
+        lines += [*_RESTART, f"WatchdogSec={_WATCHDOG}"]
     lines += [
+        f"TimeoutStartSec={math.ceil(service.start_seconds)}s",
         "# Longer than it needs: the runs of a worker have prefect.drain_seconds of it, then go back to the queue.",
         f"TimeoutStopSec={math.ceil(service.stop_seconds)}s",
         "# Only the service itself is told to stop: it knows in which order its children end.",
@@ -280,7 +328,7 @@ def wanted(host: Host) -> list[str]:
     names = [f"ironclad-{role}.service" for role in ROLES if role in host.roles and role != "worker"]
     if "worker" in host.roles:
         names += [f"ironclad-{directory.WORKER_PREFIX.rstrip('-')}@{pool}.service" for pool in host.pools]
-    return names
+    return names + [f"{service.name}.timer" for service in _services(host) if service.calendar]
 
 
 def _target(host: Host) -> str:

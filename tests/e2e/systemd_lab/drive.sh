@@ -33,7 +33,7 @@ song=$(find /var/lib/ironclad/songs -name '*.flac' -not -path '*stems*' | sort |
 as_ironclad install -D -m 640 "$song" /var/lib/ironclad/beside/song.flac
 as_ironclad mkdir -p /var/lib/ironclad/input/ana
 as_ironclad mv /var/lib/ironclad/beside/song.flac /var/lib/ironclad/input/ana/
-for _ in $(seq 450); do
+for _ in $(seq 1200); do
     [ -n "$(find /var/lib/ironclad/output -name '*.flac' -not -name '.*')" ] && break
     sleep 0.2
 done
@@ -41,9 +41,15 @@ find /var/lib/ironclad/output -type f -printf '%M %u %p\n' > $results/published
 as_ironclad /opt/ironclad/bin/ironclad status --json > $results/queue.json
 as_ironclad /opt/ironclad/bin/ironclad doctor --json > $results/doctor.json || true
 
+# What timers do at night; a drill has a database server of its own.
+for unit in backup verify prune; do systemctl start ironclad-$unit || true; done
+show ironclad-backup ironclad-verify ironclad-prune > $results/tasks
+systemctl list-timers --all --no-legend > $results/timers || true
+as_ironclad /opt/ironclad/bin/ironclad backup list --json > $results/backups.json
+
 # The database dies under everything: it comes back, and nothing else is started again for it.
 kill -9 $(head -1 /var/lib/ironclad/postgres/postmaster.pid)
-for _ in $(seq 100); do [ "$(systemctl show -P NRestarts ironclad-postgres)" = 1 ] && systemctl -q is-active ironclad-postgres && break; sleep 0.2; done
+for _ in $(seq 500); do [ "$(systemctl show -P NRestarts ironclad-postgres)" = 1 ] && systemctl -q is-active ironclad-postgres && break; sleep 0.2; done
 show $units > $results/recovered
 
 systemctl start ironclad-worker@nonsense || true
@@ -57,7 +63,7 @@ grep -rlF "$secret" /proc/[0-9]*/environ /proc/[0-9]*/cmdline /var/lib/ironclad 
 set -x
 date +%s.%N > $results/stopping
 systemctl stop ironclad.target
-for _ in $(seq 150); do
+for _ in $(seq 500); do
     systemctl show -P ActiveState $units | grep -qE '^(active|deactivating|activating)$' || break
     sleep 0.2
 done

@@ -30,6 +30,7 @@ def test_any_spelling_of_the_url_will_do(scheme: str) -> None:
     assert database.dsn.startswith("postgresql://user:p%40ss@host:5433/name?")
     assert dict(database.url.query) == {
         "sslmode": "require", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3",
+        "tcp_user_timeout": "30000",
     }  # fmt: skip
     database.close()
 

@@ -30,6 +30,7 @@ THRESHOLD = 15
 systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
 
 SERVICES = [path for path in units.render(DEFAULT) if path.suffix == ".service"]
+TIMED = [path for path in SERVICES if path.with_suffix(".timer") in units.render(DEFAULT)]
 
 
 def directives(text: str) -> dict[str, list[str]]:
@@ -60,6 +61,7 @@ def test_systemd_accepts_them_without_a_word(here: Path) -> None:
         "ironclad-work.slice",
         *units.wanted(DEFAULT),
         "ironclad-schema.service",
+        *(path.name for path in TIMED),
     ]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *(here / name for name in names)],
@@ -122,6 +124,11 @@ def test_each_starts_something_that_there_is(path: Path) -> None:
     if command[0].endswith("/python"):
         assert command[1:] == ["-m", "ironclad.ops.prepare", "schema"]
         return
+    if path in TIMED:
+        assert command[0] == "/opt/ironclad/bin/ironclad"
+        entry = next(entry for entry in COMMANDS if entry.name == command[1])
+        assert command[2:] == [] or command[2] in entry.load().commands
+        return
     assert command[:2] == ["/opt/ironclad/bin/ironclad", "run"]
     assert "run" in {entry.name for entry in COMMANDS}
     name = command[2] if command[2] != "worker" else "worker-cpu"
@@ -132,12 +139,37 @@ def test_each_starts_something_that_there_is(path: Path) -> None:
 def test_a_reason_stands_before_every_restriction(path: Path) -> None:
     lines = units.render(DEFAULT)[path].splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("ReadWritePaths"))
-    for index in range(first, lines.index("[Install]") - 1, 2):
+    last = lines.index("[Install]") - 1 if "[Install]" in lines else len(lines)
+    for index in range(first, last, 2):
         assert lines[index - 1].startswith("# "), lines[index]
         assert not lines[index].startswith("#")
 
 
-@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", TIMED, ids=lambda path: path.name)
+def test_tasks_are_started_by_a_clock_alone_and_end(path: Path) -> None:
+    rendered = units.render(DEFAULT)
+    task = directives(rendered[path])
+    assert task["Type"] == ["oneshot"]
+    assert int(task["TimeoutStartSec"][0].rstrip("s")) >= 3600
+    assert not {"Restart", "WatchdogSec", "WantedBy", "RemainAfterExit"} & {*task}
+    timer = directives(rendered[path.with_suffix(".timer")])
+    assert timer["Persistent"] == ["yes"]
+    assert timer["PartOf"] == timer["WantedBy"] == ["ironclad.target"]
+    assert f"Wants={path.with_suffix('.timer').name}" in rendered[UNITS / "ironclad.target"]
+
+
+@systemd
+@pytest.mark.parametrize("path", TIMED, ids=lambda path: path.name)
+def test_systemd_understands_the_times(path: Path) -> None:
+    (when,) = directives(units.render(DEFAULT)[path.with_suffix(".timer")])["OnCalendar"]
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", when], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Next elapse" in done.stdout
+
+
+@pytest.mark.parametrize("path", [path for path in SERVICES if path not in TIMED], ids=lambda path: path.name)
 def test_services_are_watched_stopped_gracefully_and_not_restarted_for_nothing(path: Path) -> None:
     found = directives(units.render(DEFAULT)[path])
     assert found["RestartPreventExitStatus"] == ["78"]

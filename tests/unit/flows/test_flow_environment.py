@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ironclad.config import Settings, load
+from ironclad.errors import ConfigError
 from ironclad_flows import environment
 
 if TYPE_CHECKING:
@@ -84,3 +85,19 @@ def test_a_server_on_a_free_port_comes_back_where_it_was(tmp_path: Path) -> None
     settings.layout.run.mkdir(parents=True)
     environment.publish_url(settings, "http://127.0.0.1:4321/api")
     assert environment.last_port(settings) == 4321
+
+
+def test_several_servers_share_messages_leases_and_work_through_redis(tmp_path: Path) -> None:
+    url = "redis://:secret@redis:6379/0"
+    made = environment.redis_environment(settings(tmp_path, IRONCLAD_PREFECT__REDIS_URL=url))
+    assert {name for name, value in made.items() if value == url} == {
+        "PREFECT_REDIS_MESSAGING_URL", "PREFECT_SERVER_DOCKET_URL"
+    }  # fmt: skip
+    assert all(value.startswith("prefect_redis.") for value in made.values() if value != url)
+    assert environment.redis_environment(settings(tmp_path)) == {}
+
+
+def test_redis_without_its_package_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=r"ironclad-audio\[redis\]"):
+        environment.redis_environment(settings(tmp_path, IRONCLAD_PREFECT__REDIS_URL="redis://redis"))
