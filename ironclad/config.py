@@ -163,6 +163,11 @@ class PrefectSettings(Section):
     )
     drain_seconds: Positive = Field(60.0, description="How long a stopping worker lets runs finish.")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() else None
+
 
 class ServiceSettings(Section):
     """Health and metrics endpoints."""

@@ -1,21 +1,16 @@
-"""The compose project of an installation: image recipe, services, secrets. Writing it needs no Docker."""
+"""The compose project of an installation: services, networks, profiles. Writing it needs no Docker."""
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import ironclad
 from ironclad.ops import directory
+from ironclad.ops.install import recipes
+from ironclad.ops.install.recipes import BASE_PORT, DATA, PREFECT_PORT, PROGRAM, UID
 
-DATA: Final = "/var/lib/ironclad"
-PROGRAM: Final = "/opt/ironclad/bin"
-UID: Final = 10001
-BASE_PORT: Final = 9640
-PREFECT_PORT: Final = 4200
-_SECRET_BYTES: Final = 24
 _GRACE: Final = 30
 
 
@@ -30,27 +25,13 @@ class Project:
 
 def render(project: Project) -> dict[Path, str]:
     """Every file by its path in the project's folder; what `ironclad install compose` keeps current."""
-    return {
-        Path("compose.yaml"): _compose(project),
-        Path("Dockerfile"): _DOCKERFILE,
-        Path("prometheus.yml"): _prometheus(),
-    }
+    return {Path("compose.yaml"): _compose(project), **recipes.render()}
 
 
 def initial(project: Project) -> dict[Path, str]:
     """Files that are the operator's from the moment they are there: secrets, and settings to fill in."""
     del project
-    password = secrets.token_urlsafe(_SECRET_BYTES)
-    return {
-        Path("secrets/postgres_password"): password + "\n",
-        Path("secrets/database_url"): f"postgresql://ironclad:{password}@postgres/ironclad\n",
-        Path(
-            "ironclad.toml"
-        ): "# Every setting is in docs/settings.md. Addresses and the data folder are set in compose.yaml.\n",
-        Path(
-            "wheels/README"
-        ): "Wheels in this folder are preferred when the image is built (`make release-check` makes one).\n",
-    }
+    return recipes.initial()
 
 
 def _health(name: str) -> str:
@@ -66,8 +47,9 @@ def _health(name: str) -> str:
 
 
 def _service(
-    name: str, command: str, *, memory: str, after: str = "", profile: str = "", grace: float = _GRACE, more: str = ""
-) -> str:
+    name: str, command: str, *, memory: str, cpus: str, after: str = "", profile: str = "", grace: float = _GRACE,
+    more: str = "", like: str = "",
+) -> str:  # fmt: skip
     profiles = f'    profiles: ["{profile}"]\n' if profile else ""
     return f"""
   {name}:
@@ -77,7 +59,25 @@ def _service(
       schema: {{condition: service_completed_successfully}}
 {after}    stop_grace_period: {round(grace)}s
     mem_limit: {memory}
-{more}{_health(name)}"""
+    cpus: {cpus}
+{more}{_health(like or name)}"""
+
+
+def _worker(pool: str, after: str, grace: float) -> str:
+    version = ironclad.__version__
+    more = f"""    image: ironclad-audio-{pool}:{version}
+    build: {{context: ., target: {pool}, args: {{VERSION: "{version}"}}}}
+    volumes:
+      - "${{IRONCLAD_DATA:-data}}:{DATA}"
+      - "./ironclad.toml:/etc/ironclad/ironclad.toml:ro"
+      # Filled from the image when it is new; named by the version, so that an upgrade brings its own.
+      - "engines-{pool}:{DATA}/engines"
+"""
+    return _service(
+        f"worker-{pool}", f"run worker --pool {pool}", memory="${IRONCLAD_WORKER_MEMORY:-8g}",
+        cpus="${IRONCLAD_WORKER_CPUS:-0}", after=after, grace=grace, profile="gpu" if pool == "gpu" else "",
+        more=more + (_GPU if pool == "gpu" else ""),
+    )  # fmt: skip
 
 
 def _compose(project: Project) -> str:
@@ -86,44 +86,35 @@ def _compose(project: Project) -> str:
     parts = [
         _TOP,
         _service(
-            "prefect", "run prefect", memory="2g",
-            more=f'    networks: [inside, outside]\n    ports: ["127.0.0.1:{PREFECT_PORT}:{PREFECT_PORT}"]\n',
+            "prefect", "run prefect", memory="2g", cpus="2.0",
+            more=_PREFECT + f'    networks: [inside, outside]\n    ports: ["127.0.0.1:{PREFECT_PORT}:{PREFECT_PORT}"]\n',
         ),
-        _service("watch", "run watch", memory="1g"),
-        _service("dispatch", "run dispatch", memory="1g", after=after_prefect),
+        # After the first, which has made Prefect's tables by then.
         _service(
-            "worker-cpu", "run worker --pool cpu", memory="${IRONCLAD_WORKER_MEMORY:-8g}", after=after_prefect,
-            grace=grace,
+            "prefect-2", "run prefect", memory="2g", cpus="2.0", profile="full", after=after_prefect, like="prefect",
+            more=_PREFECT,
         ),
-        _service(
-            "worker-gpu", "run worker --pool gpu", memory="${IRONCLAD_WORKER_MEMORY:-8g}", after=after_prefect,
-            profile="gpu", grace=grace, more=_GPU,
-        ),
-        _BOTTOM,
+        _service("watch", "run watch", memory="1g", cpus="1.0"),
+        _service("dispatch", "run dispatch", memory="2g", cpus="1.0", after=after_prefect),
+        _worker("cpu", after_prefect, grace),
+        _worker("gpu", after_prefect, grace),
+        _FULL,
+        _OBSERVABILITY,
+        _BOTTOM.replace("@VERSION@", ironclad.__version__),
     ]  # fmt: skip
     text = "".join(parts)
     return text.replace("@SLOTS@", str(project.slots)).replace("@GPU_SLOTS@", str(project.gpu_slots))
 
 
-def _prometheus() -> str:
-    names = ("prefect", "watch", "dispatch", "worker-cpu", "worker-gpu")
-    targets = "".join(f"          - {name}:{BASE_PORT + directory.OFFSETS[name]}\n" for name in names)
-    return f"""# Made by `ironclad install compose`, which writes it anew at an upgrade.
-global:
-  scrape_interval: 15s
-scrape_configs:
-  - job_name: ironclad
-    static_configs:
-      - targets:
-{targets}"""
-
-
 _TOP: Final = f"""# Made by `ironclad install compose`, which writes it anew at an upgrade. Put changes of yours into
 # compose.override.yaml, which docker compose reads by itself and the command leaves alone.
+#
+# Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis and traefik
+# with TLS and passwords; gpu the worker of that pool; observability Prometheus and Grafana.
 
 x-ironclad: &ironclad
   image: ironclad-audio:{ironclad.__version__}
-  build: {{context: ., args: {{IRONCLAD: "ironclad-audio=={ironclad.__version__}"}}}}
+  build: {{context: ., target: base, args: {{VERSION: "{ironclad.__version__}"}}}}
   user: "{UID}:{UID}"
   restart: unless-stopped
   # Only the data folder and /tmp can be written.
@@ -133,7 +124,7 @@ x-ironclad: &ironclad
   security_opt: ["no-new-privileges:true"]
   pids_limit: 2048
   networks: [inside]
-  secrets: [database_url]
+  secrets: [database_url, prefect__api_url]
   environment: &environment
     IRONCLAD_CONFIG: /etc/ironclad/ironclad.toml
     IRONCLAD_DATA_DIR: {DATA}
@@ -144,7 +135,6 @@ x-ironclad: &ironclad
     IRONCLAD_SERVICES__BASE_PORT: "{BASE_PORT}"
     IRONCLAD_PREFECT__HOST: 0.0.0.0
     IRONCLAD_PREFECT__PORT: "{PREFECT_PORT}"
-    IRONCLAD_PREFECT__API_URL: http://prefect:{PREFECT_PORT}/api
     IRONCLAD_PREFECT__DATABASE: postgresql
     IRONCLAD_POOLS: '{{"cpu": {{"slots": @SLOTS@}}, "gpu": {{"slots": @GPU_SLOTS@}}}}'
     IRONCLAD_LOG__FORMAT: json
@@ -158,6 +148,7 @@ services:
   postgres:
     image: postgres:17-alpine
     restart: unless-stopped
+    security_opt: ["no-new-privileges:true"]
     environment:
       POSTGRES_USER: ironclad
       POSTGRES_DB: ironclad
@@ -167,6 +158,7 @@ services:
     networks: [inside]
     shm_size: 128m
     mem_limit: 2g
+    cpus: 2.0
     # A fast shutdown at SIGINT; the default would wait for every client.
     stop_signal: SIGINT
     stop_grace_period: 60s
@@ -184,13 +176,69 @@ services:
     restart: on-failure:5
     depends_on:
       postgres: {{condition: service_healthy}}
+    mem_limit: 512m
+    cpus: 1.0
 """
 _GPU: Final = """    deploy:
       resources:
         reservations:
           devices: [{driver: nvidia, count: 1, capabilities: [gpu]}]
 """
-_BOTTOM: Final = """
+_PREFECT: Final = f"""    # Its own run/: two servers may not meet there. prefect__redis_url is empty unless IRONCLAD_PARTS is full.
+    tmpfs: [/tmp, "{DATA}/run:uid={UID},gid={UID},mode=0750"]
+    secrets: [database_url, prefect__api_url, prefect__redis_url]
+    environment:
+      <<: *environment
+      # Where browsers reach the API.
+      PREFECT_UI_API_URL: ${{IRONCLAD_UI_URL:-http://127.0.0.1:{PREFECT_PORT}}}/api
+"""
+_FULL: Final = """
+  redis:
+    image: redis:7.4-alpine
+    profiles: ["full"]
+    restart: unless-stopped
+    # Messages between the Prefect servers: small, and made anew when lost; our own queue is in PostgreSQL.
+    command: ["redis-server", "/run/secrets/redis_conf"]
+    user: "999:1000"
+    read_only: true
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    secrets: [redis_conf]
+    volumes: ["redis:/data"]
+    networks: [inside]
+    mem_limit: 512m
+    cpus: 1.0
+    healthcheck:
+      test: ["CMD", "redis-cli", "ping"]
+      interval: 5s
+      timeout: 5s
+      retries: 12
+
+  traefik:
+    image: traefik:v3.5
+    profiles: ["full"]
+    restart: unless-stopped
+    # Routes are files: it needs no Docker socket, which would be the whole host.
+    command: ["--configFile=/etc/traefik/traefik.yaml"]
+    user: "65532:65532"
+    read_only: true
+    tmpfs: [/tmp]
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    secrets: [ui_users]
+    volumes: ["./traefik/traefik.yaml:/etc/traefik/traefik.yaml:ro", "./traefik/routes:/etc/traefik/routes:ro"]
+    networks: [inside, outside]
+    # TLS and a password; another address than this host's own is for you to choose (.env).
+    ports: ["${IRONCLAD_PUBLISH:-127.0.0.1}:8443:8443"]
+    mem_limit: 256m
+    cpus: 1.0
+    healthcheck:
+      test: ["CMD", "traefik", "healthcheck", "--configFile=/etc/traefik/traefik.yaml"]
+      interval: 15s
+      timeout: 5s
+      retries: 4
+"""
+_OBSERVABILITY: Final = """
   prometheus:
     image: prom/prometheus:v3.5.0
     profiles: ["observability"]
@@ -202,7 +250,41 @@ _BOTTOM: Final = """
     ports: ["127.0.0.1:9090:9090"]
     volumes: ["./prometheus.yml:/etc/prometheus/prometheus.yml:ro", "prometheus:/prometheus"]
     mem_limit: 1g
+    cpus: 1.0
+    healthcheck:
+      test: ["CMD", "promtool", "check", "healthy"]
+      interval: 15s
+      timeout: 5s
+      retries: 4
 
+  grafana:
+    image: grafana/grafana:12.1.0
+    profiles: ["observability"]
+    restart: unless-stopped
+    read_only: true
+    tmpfs: [/tmp]
+    cap_drop: [ALL]
+    security_opt: ["no-new-privileges:true"]
+    secrets: [grafana_password]
+    environment:
+      GF_SECURITY_ADMIN_PASSWORD__FILE: /run/secrets/grafana_password
+      # Nothing is told to anybody.
+      GF_ANALYTICS_REPORTING_ENABLED: "false"
+      GF_ANALYTICS_CHECK_FOR_UPDATES: "false"
+      GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES: "false"
+      GF_PLUGINS_PREINSTALL_DISABLED: "true"
+    volumes: ["./grafana:/etc/grafana/provisioning:ro", "grafana:/var/lib/grafana"]
+    networks: [inside, outside]
+    ports: ["127.0.0.1:3000:3000"]
+    mem_limit: 512m
+    cpus: 1.0
+    healthcheck:
+      test: ["CMD", "curl", "--fail", "--silent", "http://127.0.0.1:3000/api/health"]
+      interval: 15s
+      timeout: 5s
+      retries: 4
+"""
+_BOTTOM: Final = """
 networks:
   # No way out of it: songs and tags stay here. Add `outside` to worker-cpu for MusicBrainz and cover art.
   inside: {internal: true}
@@ -210,31 +292,19 @@ networks:
 
 volumes:
   data: {}
+  engines-cpu: {name: "ironclad-engines-cpu-@VERSION@"}
+  engines-gpu: {name: "ironclad-engines-gpu-@VERSION@"}
   postgres: {}
+  redis: {}
   prometheus: {}
+  grafana: {}
 
 secrets:
   database_url: {file: ./secrets/database_url}
   postgres_password: {file: ./secrets/postgres_password}
-"""
-_DOCKERFILE: Final = f"""# Made by `ironclad install compose`, which writes it anew at an upgrade.
-# One stage builds, the other runs: no compiler, no pip cache and no secret is in what runs.
-FROM python:3.12-slim-bookworm AS build
-ARG IRONCLAD
-COPY wheels/ /wheels/
-RUN python -m venv /opt/ironclad \\
- && /opt/ironclad/bin/pip install --no-cache-dir --find-links /wheels "$IRONCLAD"
-
-FROM python:3.12-slim-bookworm
-RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/* \\
- && useradd --uid {UID} --user-group --no-create-home --home-dir {DATA} ironclad \\
- && install -d -o ironclad -g ironclad -m 0750 {DATA}
-COPY --from=build /opt/ironclad /opt/ironclad
-ENV PATH=/opt/ironclad/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-USER {UID}:{UID}
-WORKDIR {DATA}
-VOLUME {DATA}
-# Process 1 must collect the dead and pass signals on.
-ENTRYPOINT ["/usr/bin/tini", "--", "/opt/ironclad/bin/ironclad"]
-CMD ["--help"]
+  prefect__api_url: {file: "./secrets/${IRONCLAD_PARTS:-minimal}/prefect__api_url"}
+  prefect__redis_url: {file: "./secrets/${IRONCLAD_PARTS:-minimal}/prefect__redis_url"}
+  redis_conf: {file: ./secrets/redis_conf}
+  ui_users: {file: ./secrets/ui_users}
+  grafana_password: {file: ./secrets/grafana_password}
 """

@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -34,8 +38,14 @@ ROOT = Path(__file__).parents[3]
 SPEC = json.loads((Path(__file__).parent / "compose_spec/compose_spec.json").read_text(encoding="utf-8"))
 PROJECT: dict[str, Any] = yaml.safe_load(compose.render(compose.Project(drain_seconds=90))[Path("compose.yaml")])
 OURS = {name: service for name, service in PROJECT["services"].items() if "ironclad" in service["image"]}
+THEIRS = {name: service for name, service in PROJECT["services"].items() if name not in OURS}
 SERVICES = sorted({*OURS} - {"schema"})
 PATHS = Reports("watch", HealthBoard(), Metrics("watch"), dict).paths()
+
+
+def like(name: str) -> str:
+    """The service that a second one of its kind is like."""
+    return name.removesuffix("-2")
 
 
 def problems(project: dict[str, Any]) -> list[str]:
@@ -43,12 +53,14 @@ def problems(project: dict[str, Any]) -> list[str]:
     return [error.message for error in jsonschema.Draft7Validator(SPEC).iter_errors(plain)]
 
 
-def settings_of(service: dict[str, Any], tmp_path: Path) -> Any:
+def settings_of(service: dict[str, Any], tmp_path: Path, parts: str = "minimal") -> Any:
     """What a service would read: its environment and its secrets, on a settings file that is there."""
     toml = tmp_path / "ironclad.toml"
-    toml.write_text(compose.initial(compose.Project())[Path("ironclad.toml")], encoding="utf-8")
+    first = compose.initial(compose.Project())
+    toml.write_text(first[Path("ironclad.toml")], encoding="utf-8")
     for name in service["secrets"]:
-        (tmp_path / name).write_text(compose.initial(compose.Project())[Path("secrets") / name], encoding="utf-8")
+        file = PROJECT["secrets"][name]["file"].replace("${IRONCLAD_PARTS:-minimal}", parts)
+        (tmp_path / name).write_text(first[Path(file)], encoding="utf-8")
     environment = {**service["environment"], "IRONCLAD_CONFIG": str(toml), "IRONCLAD_SECRETS_DIR": str(tmp_path)}
     return load(environ={name: value for name, value in environment.items() if name.startswith("IRONCLAD_")})
 
@@ -71,13 +83,18 @@ def test_each_service_runs_what_there_is_with_settings_that_are(name: str, tmp_p
     assert "run" in {entry.name for entry in COMMANDS}
     called = f"worker-{words[3]}" if words[1] == "worker" else words[1]
     settings = settings_of(service, tmp_path)
-    assert called == name
-    assert registry.load(called, settings).name == name
+    assert called == like(name)
+    assert registry.load(called, settings).name == called
     assert settings.database_url is not None
     address = urlsplit(settings.database_url.get_secret_value())
     assert address.hostname in PROJECT["services"]
     assert address.username == PROJECT["services"]["postgres"]["environment"]["POSTGRES_USER"]
-    assert urlsplit(settings.prefect.api_url).hostname in PROJECT["services"]
+    assert urlsplit(settings.prefect.api_url).hostname == "prefect"
+    full = settings_of(service, tmp_path, "full")
+    assert urlsplit(full.prefect.api_url).hostname == "traefik"
+    if called == "prefect":
+        assert settings.prefect.redis_url is None
+        assert urlsplit(full.prefect.redis_url.get_secret_value()).hostname == "redis"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -88,7 +105,7 @@ def test_each_healthcheck_asks_an_endpoint_that_there_is(name: str, tmp_path: Pa
     compile(code, "healthcheck", "exec")
     address = re.search(r"'(http://127\.0\.0\.1:(\d+)(/[a-z/]+))'", code)
     assert address is not None
-    assert int(address[2]) == directory.port_of(name, settings_of(service, tmp_path))
+    assert int(address[2]) == directory.port_of(like(name), settings_of(service, tmp_path))
     assert address[3] in PATHS
 
 
@@ -107,36 +124,111 @@ def test_containers_are_confined(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["user"] == "10001:10001"
-    assert service["secrets"] == ["database_url"]
+    wanted = ["database_url", "prefect__api_url"] + (["prefect__redis_url"] if like(name) == "prefect" else [])
+    assert service["secrets"] == wanted
     assert not any("password" in str(value).lower() for value in service["environment"].values())
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", sorted(THEIRS))
+def test_containers_of_others_are_confined_as_far_as_their_images_allow(name: str) -> None:
+    service = THEIRS[name]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert re.fullmatch(r"[a-z/]+:v?\d[\w.-]*", service["image"]), "a tag, never latest"
+    if name != "postgres":  # its entry point changes the owner of its files
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+    for variable, value in service.get("environment", {}).items():
+        assert "PASSWORD" not in variable or value.startswith("/run/secrets/")
+
+
+@pytest.mark.parametrize("name", sorted(PROJECT["services"]))
 def test_limits_are_set(name: str) -> None:
-    assert "mem_limit" in OURS[name]
-    seconds = int(OURS[name]["stop_grace_period"].rstrip("s"))
-    assert seconds >= (110 if name.startswith("worker") else 30)
+    service = PROJECT["services"][name]
+    assert "mem_limit" in service
+    assert "cpus" in service
+    if name in SERVICES:
+        seconds = int(service["stop_grace_period"].rstrip("s"))
+        assert seconds >= (110 if name.startswith("worker") else 30)
 
 
 def test_only_what_is_published_on_this_host_leaves_the_inner_network() -> None:
     assert PROJECT["networks"]["inside"]["internal"] is True
     for service in PROJECT["services"].values():
         assert ("ports" in service) == ("outside" in service["networks"])
-        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert all(
+            port.startswith(("127.0.0.1:", "${IRONCLAD_PUBLISH:-127.0.0.1}:")) for port in service.get("ports", [])
+        )
 
 
 def test_prometheus_scrapes_every_service_where_it_answers(tmp_path: Path) -> None:
     config = yaml.safe_load(compose.render(compose.Project())[Path("prometheus.yml")])
     (job,) = config["scrape_configs"]
     settings = settings_of(OURS["watch"], tmp_path)
-    wanted = {f"{name}:{directory.port_of(name, settings)}" for name in SERVICES}
+    wanted = {f"{name}:{directory.port_of(like(name), settings)}" for name in SERVICES}
     assert set(job["static_configs"][0]["targets"]) == wanted
     assert "/metrics" in PATHS
+    source = yaml.safe_load(compose.render(compose.Project())[Path("grafana/datasources/prometheus.yaml")])
+    assert urlsplit(source["datasources"][0]["url"]).hostname in PROJECT["services"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here")
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "prometheus.yml").write_text(compose.render(compose.Project())[Path("prometheus.yml")], "utf-8")
+    done = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_traefik_leads_to_both_servers_and_asks_people_for_a_password() -> None:
+    rendered = compose.render(compose.Project())
+    static = yaml.safe_load(rendered[Path("traefik/traefik.yaml")])
+    http = yaml.safe_load(rendered[Path("traefik/routes/prefect.yaml")])["http"]
+    servers = {urlsplit(one["url"]) for one in http["services"]["prefect"]["loadBalancer"]["servers"]}
+    assert {(server.hostname, server.port) for server in servers} == {("prefect", 4200), ("prefect-2", 4200)}
+    outer = http["routers"]["outer"]
+    assert "tls" in outer
+    (name,) = outer["middlewares"]
+    users = Path(http["middlewares"][name]["basicAuth"]["usersFile"]).name
+    assert users in THEIRS["traefik"]["secrets"]
+    for router in http["routers"].values():
+        assert {*router["entryPoints"]} <= {*static["entryPoints"]}
+    assert "docker" not in static["providers"]
+    published = [port.split(":")[-1] for port in THEIRS["traefik"]["ports"]]
+    assert [f":{port}" for port in published] == [static["entryPoints"]["outer"]["address"]]
+    inner = urlsplit(compose.initial(compose.Project())[Path("secrets/full/prefect__api_url")])
+    assert f":{inner.port}" == static["entryPoints"]["inner"]["address"]
+
+
+def test_the_password_of_the_interface_is_the_one_that_is_asked_for() -> None:
+    first = compose.initial(compose.Project())
+    user, _, hashed = first[Path("secrets/ui_users")].strip().partition(":{SHA}")
+    password = first[Path("secrets/ui_password")].strip()
+    assert user == "ironclad"
+    assert base64.b64decode(hashed) == hashlib.sha1(password.encode(), usedforsecurity=False).digest()
+    redis = first[Path("secrets/full/prefect__redis_url")]
+    assert urlsplit(redis.strip()).password == first[Path("secrets/redis_conf")].split()[1]
+    values = [text for path, text in first.items() if path.parts[0] == "secrets" and text]
+    assert len({*values}) == len(values)
+
+
+def test_variables_of_the_project_have_a_default_or_are_in_its_env_file() -> None:
+    text = compose.render(compose.Project())[Path("compose.yaml")]
+    given = set(re.findall(r"^(\w+)=", compose.initial(compose.Project())[Path(".env")], re.MULTILINE))
+    used = set(re.findall(r"\$\{(\w+)(?::-[^}]+)?\}", text))
+    assert set(re.findall(r"\$\{(\w+)\}", text)) == set()
+    assert given - {"COMPOSE_PROFILES"} <= used
 
 
 def test_profiles() -> None:
     by_profile = {name: service.get("profiles", []) for name, service in PROJECT["services"].items()}
-    assert {name for name, profiles in by_profile.items() if profiles} == {"worker-gpu", "prometheus"}
+    assert {name: profiles for name, profiles in by_profile.items() if profiles} == {
+        "prefect-2": ["full"], "redis": ["full"], "traefik": ["full"], "worker-gpu": ["gpu"],
+        "prometheus": ["observability"], "grafana": ["observability"],
+    }  # fmt: skip
 
 
 def test_what_is_named_is_defined() -> None:
@@ -146,6 +238,17 @@ def test_what_is_named_is_defined() -> None:
     assert {name for service in PROJECT["services"].values() for name in service.get("secrets", [])} == {
         *PROJECT["secrets"]
     }
+    first = compose.initial(compose.Project())
+    for secret in PROJECT["secrets"].values():
+        for parts in ("minimal", "full"):
+            assert Path(secret["file"].replace("${IRONCLAD_PARTS:-minimal}", parts)) in first
+    networks = {name for service in PROJECT["services"].values() for name in service["networks"]}
+    assert networks == {*PROJECT["networks"]}
+    written = {*compose.render(compose.Project()), *first}
+    for volume in volumes:
+        if volume.startswith("./"):
+            source = Path(volume.split(":")[0])
+            assert any(path == source or source in path.parents for path in written), volume
     for service in PROJECT["services"].values():
         assert {*service.get("depends_on", {})} <= {*PROJECT["services"]}
 
@@ -155,17 +258,42 @@ def instructions() -> list[list[str]]:
     return [shlex.split(line) for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def test_the_image_has_two_stages_runs_as_nobody_special_and_holds_no_secret() -> None:
-    lines = instructions()
-    assert [line[0] for line in lines].count("FROM") == 2
-    known = {"FROM", "ARG", "COPY", "RUN", "ENV", "USER", "WORKDIR", "VOLUME", "ENTRYPOINT", "CMD"}
-    assert {line[0] for line in lines} <= known
-    last = lines[[index for index, line in enumerate(lines) if line[0] == "FROM"][-1] :]
-    assert ["USER", "10001:10001"] in last
-    assert not any(word in str(last) for word in ("secret", "password", "gcc"))
-    (entry,) = [line for line in last if line[0] == "ENTRYPOINT"]
+def stages() -> dict[str, list[list[str]]]:
+    """The recipe's stages by name, each beginning with its FROM line."""
+    found: dict[str, list[list[str]]] = {}
+    for line in instructions():
+        if line[0] == "FROM":
+            found[line[3]] = current = []
+        current.append(line)
+    return found
+
+
+def test_each_need_has_an_image_that_only_runs_and_holds_no_secret() -> None:
+    images = stages()
+    known = {"FROM", "ARG", "COPY", "RUN", "ENV", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
+    assert {line[0] for line in instructions()} <= known
+    assert ["USER", "10001:10001"] in images["base"]
+    (entry,) = [line for line in images["base"] if line[0] == "ENTRYPOINT"]
     assert "/usr/bin/tini" in entry[1]
-    assert ["COPY", "wheels/", "/wheels/"] in lines
+    for name in ("base", "cpu", "gpu"):
+        assert not any(word in str(images[name]) for word in ("secret", "password", "gcc", "USER root"))
+        assert images[name][0][1] == ("python:3.12-slim-bookworm" if name == "base" else "base")
+    assert "demucs" not in str(images["base"])
+    assert ["COPY", "wheels/", "/wheels/"] in images["build"]
+    targets = {service["image"]: service["build"]["target"] for service in OURS.values()}
+    version = PROJECT["x-ironclad"]["image"].partition(":")[2]
+    assert targets == {f"ironclad-audio{'' if one == 'base' else f'-{one}'}:{version}": one for one in targets.values()}
+    assert {*targets.values()} == {"base", "cpu", "gpu"}
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu"])
+def test_engines_are_built_by_a_command_that_there_is_where_their_volume_is(name: str) -> None:
+    (line,) = [line for line in stages()[name] if line[:2] == ["RUN", "ironclad"]]
+    assert line[2:4] == ["--data-dir", "/var/lib/ironclad"]
+    command = next(entry for entry in COMMANDS if entry.name == line[4]).load().commands[line[5]]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in line if word.startswith("--")} <= known | {"--data-dir"}
+    assert f"engines-{name}:/var/lib/ironclad/engines" in OURS[f"worker-{name}"]["volumes"]
 
 
 def test_the_files_in_deploy_are_what_the_command_writes() -> None:

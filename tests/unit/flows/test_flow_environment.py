@@ -95,6 +95,7 @@ def test_several_servers_share_messages_leases_and_work_through_redis(tmp_path: 
     }  # fmt: skip
     assert all(value.startswith("prefect_redis.") for value in made.values() if value != url)
     assert environment.redis_environment(settings(tmp_path)) == {}
+    assert environment.redis_environment(settings(tmp_path, IRONCLAD_PREFECT__REDIS_URL="")) == {}
 
 
 def test_redis_without_its_package_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

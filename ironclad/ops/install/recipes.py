@@ -1,0 +1,172 @@
+"""The files beside compose.yaml: image recipe, Prometheus, Grafana, traefik, and fresh secrets."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Final
+
+from ironclad.ops import directory
+
+DATA: Final = "/var/lib/ironclad"
+PROGRAM: Final = "/opt/ironclad/bin"
+UID: Final = 10001
+BASE_PORT: Final = 9640
+PREFECT_PORT: Final = 4200
+INNER_PORT: Final = 8080
+PREFECT_SERVERS: Final = ("prefect", "prefect-2")
+_MADE: Final = "# Made by `ironclad install compose`, which writes it anew at an upgrade.\n"
+_SECRET_BYTES: Final = 24
+
+
+def render() -> dict[Path, str]:
+    """Every file but compose.yaml, by its path in the project's folder."""
+    return {
+        Path("Dockerfile"): _DOCKERFILE,
+        Path("prometheus.yml"): _prometheus(),
+        Path("grafana/datasources/prometheus.yaml"): _GRAFANA,
+        Path("traefik/traefik.yaml"): _TRAEFIK,
+        Path("traefik/routes/prefect.yaml"): _routes(),
+    }
+
+
+def initial() -> dict[Path, str]:
+    """Files that are the operator's from the moment they are there: fresh secrets, and settings to fill in."""
+    password, redis, interface, grafana = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(4))
+    # htpasswd's SHA-1 form: the password has 192 random bits, so that no slow hash is needed.
+    hashed = base64.b64encode(hashlib.sha1(interface.encode(), usedforsecurity=False).digest()).decode()
+    return {
+        Path("secrets/postgres_password"): f"{password}\n",
+        Path("secrets/database_url"): f"postgresql://ironclad:{password}@postgres/ironclad\n",
+        Path("secrets/minimal/prefect__api_url"): f"http://prefect:{PREFECT_PORT}/api\n",
+        Path("secrets/minimal/prefect__redis_url"): "",
+        Path("secrets/full/prefect__api_url"): f"http://traefik:{INNER_PORT}/api\n",
+        Path("secrets/full/prefect__redis_url"): f"redis://:{redis}@redis:6379/0\n",
+        Path("secrets/redis_conf"): f"requirepass {redis}\nappendonly yes\ndir /data\n",
+        Path("secrets/ui_password"): f"{interface}\n",
+        Path("secrets/ui_users"): f"ironclad:{{SHA}}{hashed}\n",
+        Path("secrets/grafana_password"): f"{grafana}\n",
+        Path("ironclad.toml"): _SETTINGS,
+        Path(".env"): _ENVIRONMENT,
+        Path("wheels/README"): _WHEELS,
+    }
+
+
+def _prometheus() -> str:
+    ports = {
+        name: name.removesuffix("-2") for name in (*PREFECT_SERVERS, "watch", "dispatch", "worker-cpu", "worker-gpu")
+    }
+    targets = "".join(f"          - {name}:{BASE_PORT + directory.OFFSETS[like]}\n" for name, like in ports.items())
+    return f"""{_MADE}# Services of profiles that do not run are shown as down.
+global:
+  scrape_interval: 15s
+scrape_configs:
+  - job_name: ironclad
+    static_configs:
+      - targets:
+{targets}"""
+
+
+def _routes() -> str:
+    servers = "".join(f'          - url: "http://{name}:{PREFECT_PORT}"\n' for name in PREFECT_SERVERS)
+    return f"""{_MADE}# A certificate of yours: a file of your own beside this one (`tls: {{certificates: […]}}`).
+http:
+  routers:
+    # For our own services, on the inner network alone.
+    inner:
+      entryPoints: [inner]
+      rule: "PathPrefix(`/`)"
+      service: prefect
+    # For people: TLS and a password (secrets/ui_password).
+    outer:
+      entryPoints: [outer]
+      rule: "PathPrefix(`/`)"
+      service: prefect
+      middlewares: [users]
+      tls: {{}}
+  middlewares:
+    users:
+      basicAuth:
+        usersFile: /run/secrets/ui_users
+        removeHeader: true
+  services:
+    prefect:
+      loadBalancer:
+        servers:
+{servers}        # A server that does not answer gets nothing until it does.
+        healthCheck:
+          path: /api/health
+          interval: 5s
+          timeout: 3s
+"""
+
+
+_SETTINGS: Final = "# Every setting is in docs/settings.md. Addresses and the data folder are set in compose.yaml.\n"
+_WHEELS: Final = "Wheels in this folder are preferred when images are built (`make release-check` makes one).\n"
+_ENVIRONMENT: Final = f"""# Read by docker compose; yours from now on. Nothing secret is in here.
+# What runs: minimal, or full; add gpu and observability, separated by commas.
+COMPOSE_PROFILES=minimal
+# minimal or full, as above: which of the two secrets/ folders is used.
+IRONCLAD_PARTS=minimal
+# Where browsers reach Prefect: with full, https://THIS-HOST:8443.
+IRONCLAD_UI_URL=http://127.0.0.1:{PREFECT_PORT}
+# With full: the address on which 8443 (TLS and password) is published.
+IRONCLAD_PUBLISH=127.0.0.1
+# Of each worker; 0 is no limit of processors.
+IRONCLAD_WORKER_MEMORY=8g
+IRONCLAD_WORKER_CPUS=0
+"""
+_TRAEFIK: Final = f"""{_MADE}global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+entryPoints:
+  inner: {{address: ":{INNER_PORT}"}}
+  outer: {{address: ":8443"}}
+  ping: {{address: "127.0.0.1:8082"}}
+ping: {{entryPoint: ping}}
+providers:
+  file: {{directory: /etc/traefik/routes}}
+log: {{level: WARN, format: json}}
+"""
+_GRAFANA: Final = f"""{_MADE}apiVersion: 1
+datasources:
+  - name: Prometheus
+    uid: prometheus
+    type: prometheus
+    access: proxy
+    url: http://prometheus:9090
+    isDefault: true
+"""
+_DOCKERFILE: Final = f"""{_MADE}# base: no machine learning. cpu, gpu: Demucs; PyTorch is in an environment of its own.
+# Some stages build, others run: no compiler, no pip cache and no secret is in what runs.
+FROM python:3.12-slim-bookworm AS build
+ARG VERSION
+COPY wheels/ /wheels/
+RUN python -m venv /opt/ironclad \\
+ && /opt/ironclad/bin/pip install --no-cache-dir --find-links /wheels "ironclad-audio[redis,vault]==$VERSION"
+
+FROM build AS build-engine
+RUN /opt/ironclad/bin/pip install --no-cache-dir --find-links /wheels ironclad-engine-demucs
+
+FROM python:3.12-slim-bookworm AS base
+RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/* \\
+ && useradd --uid {UID} --user-group --no-create-home --home-dir {DATA} ironclad \\
+ && install -d -o ironclad -g ironclad -m 0750 {DATA} {DATA}/engines
+COPY --from=build /opt/ironclad /opt/ironclad
+ENV PATH=/opt/ironclad/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+USER {UID}:{UID}
+WORKDIR {DATA}
+# Process 1 must collect the dead and pass signals on.
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/ironclad/bin/ironclad"]
+CMD ["--help"]
+
+FROM base AS cpu
+COPY --from=build-engine /opt/ironclad /opt/ironclad
+RUN ironclad --data-dir {DATA} engines install demucs --extra-index https://download.pytorch.org/whl/cpu
+
+FROM base AS gpu
+COPY --from=build-engine /opt/ironclad /opt/ironclad
+# PyTorch's own packages bring CUDA; the host brings the driver, by the NVIDIA container toolkit.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+RUN ironclad --data-dir {DATA} engines install demucs
+"""
