@@ -87,7 +87,7 @@ def _compose(project: Project) -> str:
         _TOP,
         _service(
             "prefect", "run prefect", memory="2g", cpus="2.0",
-            more=_PREFECT + f'    networks: [inside, outside]\n    ports: ["127.0.0.1:{PREFECT_PORT}:{PREFECT_PORT}"]\n',
+            more=f'{_PREFECT}    networks: [inside, outside]\n    ports: ["127.0.0.1:{PREFECT_PORT}:{PREFECT_PORT}"]\n',
         ),
         # After the first, which has made Prefect's tables by then.
         _service(
@@ -109,8 +109,8 @@ def _compose(project: Project) -> str:
 _TOP: Final = f"""# Made by `ironclad install compose`, which writes it anew at an upgrade. Put changes of yours into
 # compose.override.yaml, which docker compose reads by itself and the command leaves alone.
 #
-# Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis and traefik
-# with TLS and passwords; gpu the worker of that pool; observability Prometheus and Grafana.
+# Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis and
+# traefik with TLS and passwords; gpu the worker of that pool; observability Prometheus and Grafana.
 
 x-ironclad: &ironclad
   image: ironclad-audio:{ironclad.__version__}
@@ -184,7 +184,7 @@ _GPU: Final = """    deploy:
         reservations:
           devices: [{driver: nvidia, count: 1, capabilities: [gpu]}]
 """
-_PREFECT: Final = f"""    # Its own run/: two servers may not meet there. prefect__redis_url is empty unless IRONCLAD_PARTS is full.
+_PREFECT: Final = f"""    # Its own run/: two servers may not meet there. prefect__redis_url is empty unless it is full.
     tmpfs: [/tmp, "{DATA}/run:uid={UID},gid={UID},mode=0750"]
     secrets: [database_url, prefect__api_url, prefect__redis_url]
     environment:
