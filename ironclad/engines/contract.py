@@ -100,11 +100,30 @@ class PrivateEnvironment:
     """Lines of a lock file: exact versions, with hashes where the index gives them. NumPy is among them."""
     python: str = ">=3.11"
     """Range of Python versions (PEP 440)."""
+    name: str = ""
+    """What operators call it, where there are several to choose from."""
+    title: str = ""
+    """What it is for, in a few words."""
+    variants: tuple[PrivateEnvironment, ...] = ()
+    """Others that can take its place (`engines install --variant`), as one without a large framework."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the lock: an environment built from another one is stale."""
         return hashlib.sha256("\n".join([self.python, *self.requirements]).encode()).hexdigest()
+
+    @property
+    def choices(self) -> tuple[PrivateEnvironment, ...]:
+        """It and its variants; the first is what is installed if nothing else is asked for."""
+        return (self, *self.variants)
+
+    def variant(self, name: str) -> PrivateEnvironment:
+        """One of them by name. Raises `NotFound` with the names there are."""
+        for one in self.choices:
+            if one.name == name:
+                return one
+        names = ", ".join(one.name for one in self.choices if one.name) or "none"
+        raise NotFound(f"there is no environment {name!r} to choose; there is: {names}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +156,11 @@ class EngineSpec:
     """Whether the stems sum to the mixture (up to one rounding of a float32)."""
     custom_models: bool = False
     """Whether operators may import models of their own, under names that are not in `models`."""
+    converter: str = ""
+    """`module:callable` for `models convert`, called with (model, its folder, an empty folder) in the engine's
+    environment: it writes what some of the engine's runtimes need into the empty one. Empty: nothing to convert."""
+    converter_variant: str = ""
+    """The variant of the environment that it needs."""
 
     def __post_init__(self) -> None:
         if problems := _contradictions(self):
@@ -206,6 +230,7 @@ class EngineSpec:
             "quality": self.quality, "stems": list(self.stems), "sample_rate": self.sample_rate,
             "channels": self.channels, "devices": list(self.devices), "pools": list(self.pools),
             "exact_sum": self.exact_sum, "private_environment": isinstance(environment, PrivateEnvironment),
+            "variants": _variants(environment), "converts": bool(self.converter),
             "parameters": [parameter.to_dict() for parameter in self.parameters],
             "models": [
                 {
@@ -225,10 +250,20 @@ def _contradictions(spec: EngineSpec) -> list[str]:
     files = [file for model in spec.models for file in model.files]
     settings = [parameter.name for parameter in spec.parameters]
     memories = [spec.memory, *(model.memory for model in spec.models if model.memory)]
+    variants = [one["name"] for one in _variants(spec.environment)]
     needed = {name for memory in memories for name in (memory.segment_parameter, memory.batch_parameter) if name}
     rules = [
         (not _NAME.fullmatch(spec.name), "the name must be lower-case letters, digits and dashes"),
         (not _ENTRY.fullmatch(spec.entry), f"the entry {spec.entry!r} is not module:callable"),
+        (
+            bool(spec.converter) and not _ENTRY.fullmatch(spec.converter),
+            f"the converter {spec.converter!r} is not module:callable",
+        ),
+        (len(set(variants)) != len(variants), "two environments to choose from have one name"),
+        (
+            bool(spec.converter_variant) and spec.converter_variant not in variants,
+            f"its converter needs the environment {spec.converter_variant!r}, which it does not have",
+        ),
         (not spec.stems, "it makes no stems"),
         (len(set(spec.stems)) != len(spec.stems), "a stem is named twice"),
         (
@@ -246,6 +281,13 @@ def _contradictions(spec: EngineSpec) -> list[str]:
         (spec.channels < 1, "it takes no channel"),
     ]
     return [message for broken, message in rules if broken]
+
+
+def _variants(environment: SharedEnvironment | PrivateEnvironment) -> list[dict[str, str]]:
+    """What there is to choose from, the usual one first; nothing where there is no choice."""
+    if not isinstance(environment, PrivateEnvironment) or not environment.variants:
+        return []
+    return [{"name": one.name, "title": one.title, "python": one.python} for one in environment.choices]
 
 
 def _inside(path: str) -> bool:

@@ -41,6 +41,8 @@ class Environment:
     devices: tuple[str, ...]
     """Kinds of device that the engine could use when it was installed."""
     installed_at: str
+    variant: str = ""
+    """Which of the engine's environments it is, where there is a choice."""
 
     @property
     def interpreter(self) -> Path:
@@ -52,6 +54,7 @@ class Environment:
         return {
             "engine": self.engine, "folder": str(self.folder), "digest": self.digest, "python": self.python,
             "packages": dict(self.packages), "devices": list(self.devices), "installed_at": self.installed_at,
+            "variant": self.variant,
         }  # fmt: skip
 
 
@@ -74,7 +77,7 @@ def current(layout: Layout, engine: str) -> Environment | None:
             return None
         return Environment(
             engine, base / data["folder"], str(data["digest"]), str(data["python"]), dict(data["packages"]),
-            tuple(data["devices"]), str(data["installed_at"]),
+            tuple(data["devices"]), str(data["installed_at"]), str(data.get("variant", "")),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -98,13 +101,15 @@ def required(layout: Layout, spec: EngineSpec) -> Environment | None:
         raise EngineNotBuilt(f"Engine {spec.name} has no environment. {command}", engine=spec.name)
     if not found.interpreter.is_file():
         raise EngineNotBuilt(f"The environment of engine {spec.name} is gone. {command}", engine=spec.name)
-    if found.digest != spec.environment.digest:
+    if found.digest not in {one.digest for one in spec.environment.choices}:
         raise EngineNotBuilt(f"The environment of engine {spec.name} is outdated. {command}", engine=spec.name)
     return found
 
 
-def command(spec: EngineSpec, interpreter: Path) -> list[str]:
+def command(spec: EngineSpec, interpreter: Path, entry: str = "") -> list[str]:
     """How a host starts with this interpreter: Ironclad's and the plugin's packages are lent to it, nothing else.
+
+    `entry` is what it runs, if not the engine itself.
 
     An engine whose code is not here is not lent; the host looks for it in its environment.
     """
@@ -116,4 +121,4 @@ def command(spec: EngineSpec, interpreter: Path) -> list[str]:
         folders = list(found.submodule_search_locations or ())
         where = folders[0] if folders else found.origin
         words += ["--package", f"{name}={where}"]
-    return [*words, "--entry", spec.entry]
+    return [*words, "--entry", entry or spec.entry]

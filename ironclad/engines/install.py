@@ -67,16 +67,18 @@ class Source:
 
 def install(
     layout: Layout, spec: EngineSpec, source: Source | None = None, *, say: Callable[[str], None] = lambda _line: None,
-    again: bool = False, uv: str | None = None,
+    again: bool = False, uv: str | None = None, variant: str | None = None,
 ) -> Environment:  # fmt: skip
     """Build the environment and put it in force; the one in force meanwhile stays what it was.
 
     One that is there already and answers is kept, unless `again`. An installation that was interrupted goes on where
-    it stopped. `say` gets the installer's lines; `uv` is the program to use instead of venv and pip.
+    it stopped. `say` gets the installer's lines; `uv` is the program to use instead of venv and pip; `variant` is one
+    of those that the engine offers (None: the one that is installed, else its first).
 
-    Raises `BadRequest` (the engine needs none, impossible options), `EngineInstallFailed`, `AlreadyRunning`.
+    Raises `BadRequest` (the engine needs none, impossible options), `NotFound` for a variant that it does not offer,
+    `EngineInstallFailed`, `AlreadyRunning`.
     """
-    lock = _lock_of(spec)
+    lock = _lock_of(spec, variant, environments.current(layout, spec.name))
     source = source or Source()
     options = source.options()
     base = environments.home(layout, spec.name)
@@ -93,7 +95,7 @@ def install(
         report = probe(spec, folder / "bin" / "python")
         made = Environment(
             spec.name, folder, lock.digest, report["python"], report["packages"], tuple(report["devices"]),
-            datetime.now(UTC).isoformat(timespec="seconds"),
+            datetime.now(UTC).isoformat(timespec="seconds"), lock.name,
         )  # fmt: skip
         environments.enforce(layout, made)
         _remove_others(base, {folder, *(() if before is None else (before.folder,))})
@@ -163,9 +165,14 @@ def _version(path: str) -> str:
     return "0"
 
 
-def _lock_of(spec: EngineSpec) -> PrivateEnvironment:
+def _lock_of(spec: EngineSpec, variant: str | None, installed: Environment | None) -> PrivateEnvironment:
     if not isinstance(spec.environment, PrivateEnvironment):
         raise BadRequest(f"Engine {spec.name} runs with Ironclad's own packages; there is nothing to install.")
+    if variant is not None:
+        return spec.environment.variant(variant)
+    names = {one.name for one in spec.environment.choices}
+    if installed is not None and installed.variant in names:  # an update of a small machine brings no large framework
+        return spec.environment.variant(installed.variant)
     return spec.environment
 
 

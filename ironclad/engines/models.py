@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironclad import durable
 from ironclad.engines.contract import ModelFile, ModelSpec
-from ironclad.errors import BadRequest, LicenceNotAccepted, ModelMismatch, ModelMissing
+from ironclad.errors import BadRequest, LicenceNotAccepted, ModelBroken, ModelMismatch, ModelMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ironclad.layout import Layout
 
 MANIFEST: Final = "manifest.json"
+CONVERTED: Final = "converted"
+"""Folder of a model's other forms, in its own."""
 _SCHEMA: Final = 1
 _CHUNK: Final = 1 << 20
 OWN_LICENCE: Final = "as the operator says"
@@ -46,6 +48,9 @@ class StoredModel:
     imported_at: str
     official: bool
     """Whether the files are the ones that the plugin declares."""
+    converted: tuple[ModelFile, ...] = ()
+    """Other forms of the same weights, made here by `models convert`, below `converted/`. Pinned like the rest, but
+    no part of what the model is: its digest, and so what was separated with it, stays the same."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data."""
@@ -53,7 +58,7 @@ class StoredModel:
             "engine": self.engine, "model": self.name, "folder": str(self.folder), "licence": self.licence,
             "licence_accepted_at": self.licence_accepted_at, "origin": self.origin, "imported_at": self.imported_at,
             "official": self.official, "bytes": sum(file.size for file in self.files),
-            "files": [{"path": file.path, "size": file.size, "sha256": file.sha256} for file in self.files],
+            "files": [_entry(file) for file in self.files], "converted": [_entry(file) for file in self.converted],
         }  # fmt: skip
 
 
@@ -74,11 +79,15 @@ class ModelStore:
             data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             if data["schema"] != _SCHEMA:
                 return None
-            files = tuple(ModelFile(path=f["path"], size=f["size"], sha256=f["sha256"]) for f in data["files"])
+            files, converted = (
+                tuple(ModelFile(path=f["path"], size=f["size"], sha256=f["sha256"]) for f in data.get(kind, []))
+                for kind in ("files", "converted")
+            )
             return StoredModel(
                 engine=engine, name=model, folder=folder, files=files, licence=data["licence"],
                 licence_accepted_at=data["licence_accepted_at"], origin=data["origin"],
                 imported_at=data["imported_at"], official=bool(data["official"]),
+                converted=converted,
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -185,6 +194,42 @@ class ModelStore:
             durable.remove_tree(temporary, reason="not imported")
         return stored
 
+    def add_converted(self, stored: StoredModel, write: Callable[[Path], None]) -> StoredModel:
+        """Give a model the other forms of it that `write` puts into an empty folder, each pinned by its SHA-256.
+
+        They replace what was converted before; model and forms appear in one step. Raises what `write` raises,
+        `ModelBroken` if it wrote nothing, `DiskFull`.
+        """
+        temporary = self.root / stored.engine / f".{secrets.token_hex(8)}.tmp"
+        made = temporary / CONVERTED
+        try:
+            made.mkdir(parents=True)
+            for file in stored.files:
+                target = temporary / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                durable.link_or_copy(stored.folder / file.path, target)
+            write(made)
+            pins = tuple(
+                ModelFile(
+                    path=path.relative_to(temporary).as_posix(), size=path.stat().st_size, sha256=sha256(path)
+                )
+                for path in sorted(made.rglob("*"))
+                if path.is_file()
+            )  # fmt: skip
+            if not pins:
+                raise ModelBroken(f"converting {stored.name} made nothing", engine=stored.engine, model=stored.name)
+            result = replace(stored, converted=pins)
+            durable.write_atomic(
+                temporary / MANIFEST, json.dumps({"schema": _SCHEMA, **result.to_dict()}, indent=1).encode()
+            )
+            durable.commit_folder(temporary, stored.folder)
+        except OSError:
+            with durable.stored(temporary):
+                raise
+        finally:
+            durable.remove_tree(temporary, reason="not converted")
+        return result
+
     def remove(self, engine: str, model: str) -> bool:
         """Remove a model; whether it was there."""
         folder = self.folder(engine, model)
@@ -204,7 +249,7 @@ class ModelStore:
 def check(stored: StoredModel, progress: Callable[[int], None] = lambda _count: None) -> list[str]:
     """What is wrong with the files of a model, in words; reads every byte. `progress` gets bytes read."""
     problems: list[str] = []
-    for file in stored.files:
+    for file in (*stored.files, *stored.converted):
         path = stored.folder / file.path
         try:
             size = path.stat().st_size
@@ -225,6 +270,10 @@ def sha256(path: Path, progress: Callable[[int], None] = lambda _count: None) ->
             hasher.update(chunk)
             progress(len(chunk))
     return hasher.hexdigest()
+
+
+def _entry(file: ModelFile) -> dict[str, Any]:
+    return {"path": file.path, "size": file.size, "sha256": file.sha256}
 
 
 def _copy(source: Path, target: Path, progress: Callable[[int], None]) -> str:

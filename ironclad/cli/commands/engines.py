@@ -35,6 +35,8 @@ _ENGINE: Final = {
     "pools": "Work pools that can run it, best first.",
     "exact_sum": "Whether the stems sum to the mixture.",
     "private_environment": "Whether it needs a virtual environment of its own.",
+    "variants": "Environments to choose from, the usual one first, each with name, title, python; empty: no choice.",
+    "converts": "Whether `models convert` makes other forms of its models.",
     "parameters": "Each with name, kind, default, minimum, maximum, choices, unit, help, affects_result.",
     "models": "Each with name, title, licence, quality, stems, bytes, digest.",
     "environment": "Its private environment (`engines install` has the keys); null for none.",
@@ -47,6 +49,7 @@ _ENVIRONMENT: Final = {
     "packages": "Versions by name.",
     "devices": "Kinds of device that the engine found when it was installed, best first.",
     "installed_at": "When.",
+    "variant": "Which of the engine's variants it is; empty where there is no choice.",
 }
 JSON: Final = {
     "engines list": {
@@ -129,6 +132,7 @@ def show(
             ("input", f"{engine['channels']} channels, {'any rate' if rate is None else f'{rate} Hz'}"),
             ("devices", ", ".join(engine["devices"])),
             ("exact sum", "yes" if engine["exact_sum"] else "no"),
+            *(("variant", f"{one['name']}: {one['title']}") for one in engine["variants"]),
         ]
     )
     models = output.Grid(("MODEL", "TITLE", "LICENCE", "SIZE"), right=frozenset({"SIZE"}), wide="TITLE")
@@ -166,6 +170,12 @@ def install_engine(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="From the folders of wheels alone.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Even if it is installed.")] = False,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant", metavar="NAME", help="One that `engines show` lists; else the one installed, or the first."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Build the engine's private environment; an interrupted installation goes on where it stopped."""
@@ -173,7 +183,7 @@ def install_engine(
     spec = installed_engines().get(name)
     source = install.Source(find_links=tuple(find_links or ()), extra_indexes=tuple(extra_index or ()), offline=offline)
     built = install.install(
-        settings.layout, spec, source, again=again, uv=shutil.which("uv"),
+        settings.layout, spec, source, again=again, uv=shutil.which("uv"), variant=variant,
         say=lambda line: output.remark(line) if line and not as_json else None,
     )  # fmt: skip
     if as_json:

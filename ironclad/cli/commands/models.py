@@ -33,6 +33,7 @@ _STORED: Final = {
     "official": "Whether its files are the ones that the plugin declares.",
     "bytes": "Size of its files.",
     "files": "Each with path, size, sha256.",
+    "converted": "Other forms of the same weights, made by `models convert`; likewise.",
 }
 JSON: Final = {
     "models list": {
@@ -40,6 +41,7 @@ JSON: Final = {
     },
     "models pull": _STORED,
     "models import": _STORED,
+    "models convert": _STORED,
     "models verify": {
         "models": "Each that is in the store, with engine, model, problems (empty: every byte is as pinned).",
     },
@@ -155,6 +157,22 @@ def import_model(
             spec, model, found, origin=str(path.absolute()), accept_licence=accepted, pin=pin
         )
     _say_stored(stored.to_dict(), as_json=as_json)
+
+
+@app.command("convert")
+def convert_model(context: typer.Context, engine: Engine, model: Model, *, as_json: AsJson = False) -> None:
+    """Make the forms of a model that the engine's other runtimes read, as ONNX, from its verified weights; once."""
+    from ironclad.engines import convert  # noqa: PLC0415 - a command of its own
+
+    layout = options.of(context).settings().layout
+    stored = convert.convert(
+        layout, installed_engines().get(engine), model, say=lambda line: output.remark(line) if line else None
+    )
+    if as_json:
+        output.print_json(stored.to_dict())
+        return
+    size = sum(file.size for file in stored.converted)
+    output.say(f"{engine}/{model} has {len(stored.converted)} converted files: {text.size(size)}.")
 
 
 @app.command()

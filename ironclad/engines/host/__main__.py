@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from ironclad.engines.host import process
 
@@ -20,10 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory-bytes", type=int, default=0, help="limit of private memory; 0 for none")
     parser.add_argument("--path", action="append", default=[], help="folder to import the engine from (repeatable)")
     parser.add_argument("--probe", action="store_true", help="import the engine, print what is here as JSON, exit")
+    parser.add_argument(
+        "--convert", nargs=3, metavar=("MODEL", "FROM", "TO"), help="let the entry convert a model's files, exit"
+    )
     options = parser.parse_args(arguments)
-    if options.probe:
+    if options.probe or options.convert:
         sys.path[:0] = options.path
-        return probe(options.entry)
+        return probe(options.entry) if options.probe else convert(options.entry, *options.convert)
     if not options.parent:
         parser.error("--parent is missing")
     process.die_with_parent(options.parent)
@@ -50,6 +54,20 @@ def probe(entry: str) -> int:
     report = {"python": platform.python_version(), "devices": list(devices), "packages": packages}
     with open(events, "w", encoding="utf-8") as stream:  # noqa: PTH123  # a descriptor, not a path
         stream.write(json.dumps(report) + "\n")
+    return 0
+
+
+def convert(entry: str, model: str, source: str, target: str) -> int:
+    """Let an engine's converter write a model's other forms; the exit status. What it refuses is its last line."""
+    from ironclad.engines.host.api import EngineError  # noqa: PLC0415  # likewise
+
+    process.claim_pipes()
+    module_name, _, attribute = entry.partition(":")
+    try:
+        getattr(importlib.import_module(module_name), attribute)(model, Path(source), Path(target))
+    except EngineError as exc:
+        print(exc, file=sys.stderr)  # noqa: T201  # read by who started this process
+        return 1
     return 0
 
 

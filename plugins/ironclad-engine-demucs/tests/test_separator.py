@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-PARAMS: Mapping[str, Any] = {"shifts": 0, "overlap": 0.25, "segment": 0.0, "seed": 0, "batch": 0}
+PARAMS: Mapping[str, Any] = {"shifts": 0, "overlap": 0.25, "segment": 0.0, "seed": 0, "batch": 0, "backend": "auto"}
 
 
 class Sinks:

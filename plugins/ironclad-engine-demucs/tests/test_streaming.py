@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not here; run this with the engine's own environment")
 import demucs.apply  # noqa: E402  # after the skip
 from ironclad_engine_demucs import streaming  # noqa: E402  # after the skip
+from ironclad_engine_demucs.pytorch import TorchNetwork  # noqa: E402  # after the skip
 from ironclad_engine_demucs.streaming import Plan  # noqa: E402  # after the skip
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ def streamed(networks: list[Any], weights: Any, reader: Any, plan: Plan, **more:
     blocks: dict[str, list[Any]] = {}
     position = 0
     found = streaming.separate(
-        networks, weights, reader, plan, statistics=streaming.measure(reader), rng=random.Random(5), **more
+        [TorchNetwork(network) for network in networks],
+        weights,
+        reader,
+        plan,
+        statistics=streaming.measure(reader),
+        rng=random.Random(5),
+        **more,
     )
     for start, stems in found:
         assert start == position
@@ -118,11 +125,16 @@ def test_networks_that_matter_for_no_wanted_stem_are_not_run(
 
 
 def test_shifts_depend_on_the_seed_and_on_nothing_else(transformers: list[Any], reader: Callable[[int], Any]) -> None:
-    source, network = reader(LENGTH), transformers[:1]
+    source, network = reader(LENGTH), transformers[0]
 
     def run(seed: int) -> Any:
         blocks = streaming.separate(
-            network, None, source, Plan(shifts=1), statistics=streaming.measure(source), rng=random.Random(seed)
+            [TorchNetwork(network)],
+            None,
+            source,
+            Plan(shifts=1),
+            statistics=streaming.measure(source),
+            rng=random.Random(seed),
         )
         return np.concatenate([stems["bass"] for _, stems in blocks], -1)
 
@@ -141,7 +153,7 @@ def test_what_progress_raises_ends_it(transformers: list[Any], reader: Callable[
 
     source = reader(4 * LENGTH)
     blocks = streaming.separate(
-        transformers[:1], None, source, Plan(), statistics=streaming.measure(source), progress=progress
+        [TorchNetwork(transformers[0])], None, source, Plan(), statistics=streaming.measure(source), progress=progress
     )
     with pytest.raises(KeyboardInterrupt):
         list(blocks)
@@ -154,7 +166,11 @@ def test_what_waits_does_not_grow_with_the_length(transformers: list[Any], reade
     read = source.read
     source.read = lambda start, count: reads.append(count) or read(start, count)
     blocks = streaming.separate(
-        transformers, BAG, source, Plan(shifts=2), statistics=streaming.Statistics(np.float32(0), np.float32(1))
+        [TorchNetwork(network) for network in transformers],
+        BAG,
+        source,
+        Plan(shifts=2),
+        statistics=streaming.Statistics(np.float32(0), np.float32(1)),
     )
     assert max(stems["bass"].shape[-1] for _, stems in blocks) <= 2 * LENGTH
     assert max(reads) <= LENGTH

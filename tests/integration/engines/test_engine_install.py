@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from ironclad import errors
-from ironclad.engines import environments, install
+from ironclad.engines import convert, environments, install
 from ironclad.engines.client import EngineHost
 from ironclad.engines.contract import EngineSpec, MemoryModel, ModelSpec, PrivateEnvironment
+from ironclad.engines.models import ModelStore
 from ironclad.engines.separation import HostSettings, SeparationRequest
 from ironclad.layout import Layout
 
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 ENGINE = """
 import numpy
 import private_thing
+
+def convert(model, source, target):
+    if (source / "weights").read_text() != "good":
+        from ironclad.engines.host.api import EngineError
+        raise EngineError("model", "these weights are not good")
+    (target / "graph").write_text(f"{model} {private_thing.SHARE}")
 
 class Halves:
     def devices(self): return ["cuda", "cpu"]
@@ -82,9 +89,9 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engin
     monkeypatch.syspath_prepend(str(plugin))
     real = environments.command
 
-    def with_numpy(engine: EngineSpec, interpreter: Path) -> list[str]:
+    def with_numpy(engine: EngineSpec, interpreter: Path, entry: str = "") -> list[str]:
         # A wheel of NumPy would make these tests need a network; the package itself can be lent like any other.
-        words = real(engine, interpreter)
+        words = real(engine, interpreter, entry)
         return [*words[:3], "--package", f"numpy={Path(np.__file__).parent}", *words[3:]]
 
     monkeypatch.setattr(environments, "command", with_numpy)
@@ -169,6 +176,43 @@ def test_what_fails_leaves_the_one_in_force_and_is_gone_on_with(
     install.install(layout, missing, source, say=lines.append)
     assert not any("virtual environment" in line for line in lines)  # that part was there
     assert separate(layout, missing, tmp_path) == 0.5
+
+
+@pytest.mark.slow
+def test_variants_are_chosen_kept_and_needed_for_converting(
+    layout: Layout, wheels: Path, spec: Callable[..., EngineSpec], tmp_path: Path
+) -> None:
+    source = install.Source(find_links=(wheels,), offline=True)
+    small = PrivateEnvironment(name="small", requirements=("private_thing==2.0",))
+    large = PrivateEnvironment(name="large", requirements=("private_thing==1.0",), variants=(small,))
+    engine = replace(
+        spec(), environment=large, custom_models=True, converter="halves_engine.separator:convert",
+        converter_variant="large",
+    )  # fmt: skip
+    store, weights = ModelStore(layout), tmp_path / "weights"
+    weights.write_text("good")
+    store.add(engine, "mine", [("weights", weights)], origin="here", accept_licence=True, pin=True)
+    with pytest.raises(errors.NotFound, match="there is: large, small"):
+        install.install(layout, engine, source, variant="tiny")
+
+    made = install.install(layout, engine, source, variant="small")
+    assert (made.variant, made) == ("small", environments.current(layout, "halves"))
+    assert separate(layout, engine, tmp_path) == 0.75
+    assert install.install(layout, engine, source) == made  # what is installed stays, if nothing else is asked for
+    with pytest.raises(errors.EngineNotBuilt, match="`ironclad engines install halves --variant large`"):
+        convert.convert(layout, engine, "mine")
+
+    assert install.install(layout, engine, source, variant="large").variant == "large"
+    assert separate(layout, engine, tmp_path) == 0.25
+    stored = convert.convert(layout, engine, "mine")
+    assert [file.path for file in stored.converted] == ["converted/graph"]
+    assert (stored.folder / "converted/graph").read_text() == "mine 0.25"
+    with pytest.raises(errors.BadRequest, match="nothing to convert"):
+        convert.convert(layout, replace(engine, converter="", converter_variant=""), "mine")
+    weights.write_text("bad")
+    store.add(engine, "mine", [("weights", weights)], origin="here", accept_licence=True, pin=True)
+    with pytest.raises(errors.ModelBroken, match="cannot be converted: these weights are not good"):
+        convert.convert(layout, engine, "mine")
 
 
 def test_options_that_cannot_work(layout: Layout, spec: Callable[..., EngineSpec], tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_models_of_an_engine_without_any(run: Callable[..., Result]) -> None:
     assert run("models", "verify", "center", "none").exit_code == 5
     assert run("models", "import", "center", "big", "nothing", "--accept-licence").exit_code == 5
     assert run("models", "pull", "center", "big").exit_code == 5
+    refused = run("models", "convert", "center", "center")
+    assert refused.exit_code == 2
+    assert "nothing to convert" in refused.stderr
 
 
 def test_an_engine_that_needs_no_environment(run: Callable[..., Result]) -> None:

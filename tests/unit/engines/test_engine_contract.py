@@ -103,6 +103,28 @@ def test_an_environments_digest_is_that_of_its_lock() -> None:
     assert one.digest != PrivateEnvironment(requirements=("a==1", "b==2"), python=">=3.12").digest
 
 
+CHOICES = PrivateEnvironment(
+    name="large", title="everything", requirements=("framework==1",),
+    variants=(PrivateEnvironment(name="small", title="less", requirements=("runtime==1",), python=">=3.12"),),
+)  # fmt: skip
+
+
+def test_an_engine_can_offer_environments_to_choose_from() -> None:
+    spec = demucs_like(environment=CHOICES, converter="pkg.convert:run", converter_variant="large")
+    assert [one.name for one in CHOICES.choices] == ["large", "small"]
+    assert CHOICES.variant("small").requirements == ("runtime==1",)
+    with pytest.raises(NotFound, match="there is: large, small"):
+        CHOICES.variant("tiny")
+    assert CHOICES.digest == replace(CHOICES, variants=()).digest
+    data = spec.to_dict()
+    assert data["variants"] == [
+        {"name": "large", "title": "everything", "python": ">=3.11"},
+        {"name": "small", "title": "less", "python": ">=3.12"},
+    ]
+    assert data["converts"] is True
+    assert demucs_like().to_dict()["variants"] == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -122,6 +144,9 @@ def test_an_environments_digest_is_that_of_its_lock() -> None:
         ({"parameters": (SEGMENT,)}, "memory model names a parameter"),
         ({"devices": ()}, "no device"),
         ({"channels": 0}, "no channel"),
+        ({"converter": "pkg.mod"}, "the converter"),
+        ({"converter": "pkg.mod:make", "converter_variant": "small"}, "which it does not have"),
+        ({"environment": replace(CHOICES, name="small")}, "have one name"),
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -16,6 +16,7 @@ from ironclad.engines.models import MANIFEST, ModelStore, check
 from ironclad.errors import (
     BadRequest,
     LicenceNotAccepted,
+    ModelBroken,
     ModelMismatch,
     ModelMissing,
     NotFound,
@@ -177,6 +178,48 @@ def test_a_manifest_of_no_use_is_a_missing_model(store: ModelStore, add: Callabl
 def test_nothing_to_import(add: Callable[..., Any]) -> None:
     with pytest.raises(BadRequest, match="no file"):
         add(found=[])
+
+
+# --- other forms of a model ---
+
+
+def test_other_forms_are_pinned_and_do_not_change_what_the_model_is(store: ModelStore, add: Callable[..., Any]) -> None:
+    digest = add() and store.effective(SPEC).model("big").digest
+
+    def write(folder: Path) -> None:
+        (folder / "graphs").mkdir()
+        (folder / "graphs/a.onnx").write_bytes(b"graph")
+
+    stored = store.get("waves", "big")
+    assert stored is not None
+    made = store.add_converted(stored, write)
+    assert made == store.get("waves", "big")
+    assert [file.path for file in made.converted] == ["converted/graphs/a.onnx"]
+    assert made.official
+    assert store.effective(SPEC).model("big").digest == digest
+    folder = store.required(SPEC, "big")
+    assert folder is not None
+    assert (folder / "a.bin").read_bytes() == ONE
+    (folder / "converted/graphs/a.onnx").write_bytes(b"grapj")
+    with pytest.raises(ModelMismatch, match=r"a\.onnx has another SHA-256"):
+        store.required(SPEC, "big")
+    assert check(store.add_converted(made, write)) == []
+    assert add().converted == ()  # new weights, new forms
+    assert sorted(path.name for path in (store.root / "waves").iterdir()) == ["big"]
+
+
+def test_what_fails_to_convert_leaves_the_model(store: ModelStore, add: Callable[..., Any]) -> None:
+    stored = add()
+    with pytest.raises(ModelBroken, match="made nothing"):
+        store.add_converted(stored, lambda _folder: None)
+
+    def fail(_folder: Path) -> None:
+        raise ModelMismatch("no")
+
+    with pytest.raises(ModelMismatch):
+        store.add_converted(stored, fail)
+    assert store.get("waves", "big") == stored
+    assert sorted(path.name for path in (store.root / "waves").iterdir()) == ["big"]
 
 
 # --- where files come from -------------------------------------------------------------------------------------------

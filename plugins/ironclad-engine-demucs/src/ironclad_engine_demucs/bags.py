@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+NAMES: Final = ("openvino", "onnxruntime", "pytorch")
+"""What can run networks, in the usual order of speed on CPUs, the fastest first."""
+
 _ROOT: Final = "https://dl.fbaipublicfiles.com/demucs"
 
 

@@ -8,25 +8,34 @@ from ironclad.engines.contract import EngineSpec, MemoryModel, ModelFile, ModelS
 from ironclad.engines.parameters import Parameter, ParameterKind
 from ironclad.plugins.hookspecs import hookimpl
 from ironclad_engine_demucs import __version__
-from ironclad_engine_demucs.bags import files_of
+from ironclad_engine_demucs.bags import NAMES, files_of
 
 IRONCLAD_API = 1
 
 _MIB: Final = 1 << 20
+_PYTHON: Final = ">=3.11,<3.15"
 _FOUR: Final = ("drums", "bass", "other", "vocals")
 _LICENCE: Final = (
     "MIT code; the weights come with it, without a licence of their own, trained on MUSDB18-HQ (research use) and "
     "private songs"
 )
 
+LIGHT: Final = (
+    "numpy==2.4.6",
+    "openvino==2026.4.1",
+    "onnxruntime==1.32.0",
+    "PyYAML==6.0.3",
+)
+"""What graphs need."""
+
 LOCK: Final = (
     "torch==2.13.0",
-    "numpy==2.4.6",
     "demucs==4.1.0",
     "einops==0.8.2",
     "julius==0.2.8",
     "tqdm==4.70.1",
-    "PyYAML==6.0.3",
+    "onnx==1.23.2",
+    *LIGHT,
 )
 """What the engine imports, exactly; what these need in turn is theirs to say (CUDA's packages differ by machine).
 demucs 4.1.0 imports NumPy without requiring it."""
@@ -49,6 +58,10 @@ _PARAMETERS: Final = (
         help="Seed of the random delays; without shifts nothing is random.",
     ),
     Parameter(
+        name="backend", kind=ParameterKind.CHOICE, default="auto", choices=("auto", *NAMES), affects_result=False,
+        help="What runs the networks; auto: the fastest here that agrees with PyTorch on a reference second.",
+    ),
+    Parameter(
         name="batch", kind=ParameterKind.INTEGER, default=0, minimum=0, maximum=64, affects_result=False,
         help="Segments at a time; 0: one on the CPU, as many as fit in half of the free memory on a GPU.",
     ),
@@ -69,7 +82,7 @@ def ironclad_engines() -> list[EngineSpec]:
     return [
         EngineSpec(
             name="demucs",
-            title="Demucs 4.1.0 (hybrid transformer), PyTorch",
+            title="Demucs 4.1.0 (hybrid transformer): PyTorch, OpenVINO, ONNX Runtime",
             version=__version__,
             api_version=1,
             entry="ironclad_engine_demucs.separator:DemucsSeparator",
@@ -91,7 +104,17 @@ def ironclad_engines() -> list[EngineSpec]:
                 ),
             ),
             memory=MemoryModel(base=1400 * _MIB),
-            environment=PrivateEnvironment(requirements=LOCK, python=">=3.11,<3.15"),
+            environment=PrivateEnvironment(
+                name="pytorch", title="everything: all models, GPUs, converting", requirements=LOCK, python=_PYTHON,
+                variants=(
+                    PrivateEnvironment(
+                        name="light", title="OpenVINO and ONNX Runtime for converted models on CPUs",
+                        requirements=LIGHT, python=_PYTHON,
+                    ),
+                ),
+            ),
+            converter="ironclad_engine_demucs.export:convert",
+            converter_variant="pytorch",
             sample_rate=44100,
             devices=("cuda", "mps", "cpu"),
             parameters=_PARAMETERS,

@@ -5,8 +5,9 @@ file. The second runs the same segments at the same offsets as `apply_model` and
 triangular weights in a ring of one segment; what no later segment touches is final and handed on. Segments of several
 networks and shifts ("lanes") advance in step, so that nothing piles up.
 
-Float operations happen in apply_model's order, so with the same statistics the results are the same bits (with one
-segment at a time; PyTorch may round otherwise in a batch).
+Float operations happen in apply_model's order, so with the same statistics and PyTorch the results are the same bits
+(with one segment at a time; PyTorch may round otherwise in a batch). Everything here is NumPy, whatever runs the
+networks.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import math
 import random
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
-import torch
-from demucs.htdemucs import HTDemucs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from ironclad_engine_demucs.networks import Network
 
     Samples = NDArray[np.float32]
 
@@ -66,7 +67,6 @@ class Plan:
     segment: float | None = None
     transition_power: float = 1.0
     batch: int = 1
-    device: str = "cpu"
 
 
 def measure(reader: Reader, progress: Callable[[int], None] = lambda _done: None) -> Statistics:
@@ -95,7 +95,7 @@ class Lane:
     Positions are in the delayed recording, `total` frames long.
     """
 
-    def __init__(self, network: Any, frames: int, lead: int, plan: Plan) -> None:
+    def __init__(self, network: Network, frames: int, lead: int, plan: Plan) -> None:
         segment = network.segment if plan.segment is None else plan.segment
         self.network = network
         self.lead = lead
@@ -104,13 +104,14 @@ class Lane:
         self.stride = max(1, int((1 - plan.overlap) * self.length))
         self._plan = plan
         self._offsets = deque(range(0, self.total, self.stride))
-        self._ready: deque[torch.Tensor] = deque()
+        self._ready: deque[Samples] = deque()
         half = self.length // 2
-        triangle = torch.cat([torch.arange(1, half + 1), torch.arange(self.length - half, 0, -1)])
-        self._weight = (triangle / triangle.max()) ** plan.transition_power
+        rising, falling = np.arange(1, half + 1), np.arange(self.length - half, 0, -1)
+        triangle = np.concatenate([rising, falling]).astype(np.float32)
+        self._weight = (triangle / triangle.max()) ** np.float32(plan.transition_power)
         stems, channels = len(network.sources), network.audio_channels
-        self._ring = torch.zeros(stems, channels, self.length)  # from `_base` on
-        self._sum = torch.zeros(self.length)
+        self._ring = np.zeros((stems, channels, self.length), np.float32)  # from `_base` on
+        self._sum = np.zeros(self.length, np.float32)
         self._base = 0
 
     @property
@@ -118,7 +119,7 @@ class Lane:
         """How many segments there are still to run or to add up."""
         return len(self._offsets)
 
-    def step(self, reader: Reader, statistics: Statistics) -> tuple[int, torch.Tensor]:
+    def step(self, reader: Reader, statistics: Statistics) -> tuple[int, Samples]:
         """Add one segment up; the samples that are final now, `(stems, channels, n)`, and where they start."""
         if not self._ready:
             self._run(reader, statistics)
@@ -133,36 +134,27 @@ class Lane:
         keep = max(0, self.length - final)
         for buffer in (self._ring, self._sum):
             if keep:
-                buffer[..., :keep] = buffer[..., final:].clone()
+                buffer[..., :keep] = buffer[..., final:].copy()
             buffer[..., keep:] = 0
         self._base = until
         return start, block
 
     def _run(self, reader: Reader, statistics: Statistics) -> None:
         """Run the next segments through the network, as many at a time as the plan says and have one length."""
-        inputs: list[torch.Tensor] = []
+        inputs: list[Samples] = []
         shapes: list[tuple[int, int]] = []
         for offset in list(self._offsets)[: self._plan.batch]:
             count = min(self.total - offset, self.length)
-            padding = self._valid(count) - count
+            padding = self.network.padded(count, self._plan.segment) - count
             if inputs and count + padding != inputs[0].shape[-1]:
                 break
             inputs.append(self._input(reader, statistics, offset - padding // 2, count + padding))
             shapes.append((padding // 2, count))
-        with torch.no_grad():
-            outputs = self.network(torch.stack(inputs).to(self._plan.device)).cpu()
+        outputs = self.network(np.stack(inputs))
         for output, (skip, count) in zip(outputs, shapes, strict=True):
             self._ready.append(output[..., skip : skip + count])
 
-    def _valid(self, count: int) -> int:
-        """How long an input the network wants for so many frames."""
-        if self._plan.segment is not None and isinstance(self.network, HTDemucs):
-            return int(self._plan.segment * self.network.samplerate)
-        if hasattr(self.network, "valid_length"):
-            return int(self.network.valid_length(count))
-        return count
-
-    def _input(self, reader: Reader, statistics: Statistics, start: int, count: int) -> torch.Tensor:
+    def _input(self, reader: Reader, statistics: Statistics, start: int, count: int) -> Samples:
         """Normalised frames from `start` on; outside the recording there are zeros, after normalising."""
         begin, end = max(start, self.lead), min(start + count, self.total)
         padded = np.zeros((reader.channels, count), np.float32)
@@ -171,11 +163,11 @@ class Lane:
             padded[:, begin - start : end - start] = (samples - statistics.mean) / statistics.deviation
         # The delay itself is made of zeros of the mixture, before normalising: as apply_model pads a normalised mix,
         # those are zeros too.
-        return torch.from_numpy(padded)
+        return padded
 
 
 def separate(
-    networks: Sequence[Any],
+    networks: Sequence[Network],
     weights: Sequence[Sequence[float]] | None,
     reader: Reader,
     plan: Plan,
@@ -203,7 +195,7 @@ def separate(
         if any(row[index] for index in chosen):
             groups.append(([Lane(network, reader.frames, lead, plan) for lead in leads], row))
     lanes = [lane for group, _ in groups for lane in group]
-    pending: list[deque[torch.Tensor]] = [deque() for _ in lanes]
+    pending: list[deque[Samples]] = [deque() for _ in lanes]
     have = [0] * len(lanes)
     total, done, position = sum(lane.segments for lane in lanes), 0, 0
     while position < reader.frames:
@@ -218,15 +210,15 @@ def separate(
         if count > 0:
             pieces = iter([_take(queue, count) for queue in pending])
             estimate = _combine(groups, pieces, totals, averaged=bool(plan.shifts))
-            estimate = estimate * float(statistics.deviation) + float(statistics.mean)
-            yield position, {stems[stem]: estimate[stem].numpy() for stem in chosen}
+            estimate = estimate * statistics.deviation + statistics.mean
+            yield position, {stems[stem]: estimate[stem] for stem in chosen}
             position += count
         progress(done, total)
 
 
-def _take(queue: deque[torch.Tensor], count: int) -> torch.Tensor:
+def _take(queue: deque[Samples], count: int) -> Samples:
     """The next `count` frames."""
-    taken: list[torch.Tensor] = []
+    taken: list[Samples] = []
     while count:
         block = queue.popleft()
         if block.shape[-1] > count:
@@ -234,24 +226,24 @@ def _take(queue: deque[torch.Tensor], count: int) -> torch.Tensor:
             block = block[..., :count]
         taken.append(block)
         count -= block.shape[-1]
-    return taken[0] if len(taken) == 1 else torch.cat(taken, -1)
+    return taken[0] if len(taken) == 1 else np.concatenate(taken, -1)
 
 
 def _combine(
-    groups: Sequence[tuple[list[Lane], Sequence[float]]], pieces: Iterator[torch.Tensor], totals: Sequence[float],
+    groups: Sequence[tuple[list[Lane], Sequence[float]]], pieces: Iterator[Samples], totals: Sequence[float],
     *, averaged: bool,
-) -> torch.Tensor:  # fmt: skip
+) -> Samples:  # fmt: skip
     """The weighted mean over networks of the mean over shifts."""
-    estimate: torch.Tensor | None = None
+    estimate: Samples | None = None
     for lanes, row in groups:
-        one: torch.Tensor | None = None
+        one: Samples | None = None
         for _lane in lanes:
             piece = next(pieces)
             one = piece if one is None else one + piece
         assert one is not None  # noqa: S101  # a group has a lane
         if averaged:
-            one = one / len(lanes)
-        one = one * torch.tensor(row)[:, None, None]
+            one = one / np.float32(len(lanes))
+        one = one * np.asarray(row, np.float32)[:, None, None]
         estimate = one if estimate is None else estimate + one
     assert estimate is not None  # noqa: S101  # some network makes what is wanted
-    return estimate / torch.tensor([total or 1.0 for total in totals])[:, None, None]
+    return estimate / np.asarray([total or 1.0 for total in totals], np.float32)[:, None, None]

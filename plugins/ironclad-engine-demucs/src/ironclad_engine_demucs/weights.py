@@ -17,17 +17,18 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-import yaml
 from demucs.demucs import Demucs
 from demucs.hdemucs import HDemucs
 from demucs.htdemucs import HTDemucs
 
-from ironclad.engines.host.api import EngineError
-from ironclad_engine_demucs.bags import BAGS, FILES, Bag
+from ironclad_engine_demucs.bags import FILES
+from ironclad_engine_demucs.folders import check_together, file_of, read_bag, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from ironclad_engine_demucs.bags import Bag
 
 CLASSES: Final[Mapping[str, type[torch.nn.Module]]] = {
     "demucs.htdemucs.HTDemucs": HTDemucs,
@@ -35,6 +36,9 @@ CLASSES: Final[Mapping[str, type[torch.nn.Module]]] = {
     "demucs.demucs.Demucs": Demucs,
 }
 """The classes that a file may name."""
+
+WEIGHTS: Final = (".safetensors", ".th")
+"""The forms, the better one first."""
 
 _TYPES: Final = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -45,74 +49,20 @@ _MAX_FILE: Final = 8 << 30
 _MAX_PARAMETERS: Final = 2_000_000_000
 
 
-def refuse(path: Path, reason: str) -> EngineError:
-    """The error for a file that is not loaded."""
-    return EngineError("model", f"{path.name}: {reason}")
-
-
 def load_bag(folder: Path, model: str) -> tuple[list[torch.nn.Module], Bag]:
     """The networks of a model, ready, in the bag's order, and the bag. Raises `EngineError` (model).
 
     The bag is that of `NAME.yaml` in the folder, else the published one of this name, else the only network there.
     """
-    bag = read_bag(folder, model)
-    networks = [load_network(_file_of(folder, signature)) for signature in bag.signatures]
-    first = networks[0]
+    bag = read_bag(folder, model, WEIGHTS)
+    networks = [load_network(file_of(folder, signature, WEIGHTS)) for signature in bag.signatures]
+    check_together(networks, bag, model)
     for network in networks:
-        alike = ("sources", "samplerate", "audio_channels")
-        if any(getattr(network, name) != getattr(first, name) for name in alike):
-            raise EngineError("model", f"the networks of {model} do not belong together")
         longest = float(network.segment) if isinstance(network, HTDemucs) else math.inf
         if bag.segment is not None and bag.segment <= longest:
             network.segment = bag.segment
         network.eval()
-    if bag.weights is not None and any(len(row) != len(first.sources) for row in bag.weights):
-        raise EngineError("model", f"{model} has not one weight a stem")
     return networks, bag
-
-
-def read_bag(folder: Path, model: str) -> Bag:
-    """What the model consists of. Raises `EngineError` (model)."""
-    lists = sorted(folder.glob("*.yaml"))
-    named = folder / f"{model}.yaml"
-    if named in lists or len(lists) == 1:
-        return _parse_bag(named if named in lists else lists[0])
-    if model in BAGS:
-        return BAGS[model]
-    files = [path for path in sorted(folder.iterdir()) if path.suffix in {".th", ".safetensors"}]
-    if len(files) != 1:
-        raise EngineError("model", f"{model} has {len(files)} networks and no {model}.yaml that says how they combine")
-    return Bag((files[0].stem.partition("-")[0],))
-
-
-def _parse_bag(path: Path) -> Bag:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        signatures = tuple(str(name) for name in data["models"])
-        rows = data.get("weights")
-        weights = None if rows is None else tuple(tuple(float(value) for value in row) for row in rows)
-        segment = None if data.get("segment") is None else float(data["segment"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise refuse(path, f"not a list of networks ({exc})") from exc
-    values = [value for row in weights or () for value in row]
-    if not signatures or (weights is not None and len(weights) != len(signatures)):
-        raise refuse(path, "not one row of weights a network")
-    if any(not math.isfinite(value) or value < 0 for value in values) or (segment is not None and not segment > 0):
-        raise refuse(path, "impossible weights or segment")
-    if weights is not None and any(sum(column) <= 0 for column in zip(*weights, strict=True)):
-        raise refuse(path, "a stem that no network makes")
-    return Bag(signatures, weights, segment)
-
-
-def _file_of(folder: Path, signature: str) -> Path:
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix in {".safetensors", ".th"} and path.stem.partition("-")[0] == signature
-    ]
-    if not found:
-        raise EngineError("model", f"there is no file for network {signature}")
-    return found[0]  # safetensors sorts before th where a network has both under one name
 
 
 def load_network(path: Path) -> torch.nn.Module:
