@@ -1,4 +1,4 @@
-"""Settings: defaults < TOML file < environment < secrets folder, all problems reported at once with their origin.
+"""Settings: defaults < TOML file < environment < Vault < secrets folder; all problems at once, each with its origin.
 
 Environment names are `IRONCLAD_` + the path in upper case, nested with two underscores
 (`IRONCLAD_INGEST__STABILITY_SECONDS=10`). The file is the first that exists of `$IRONCLAD_CONFIG`, `./ironclad.toml`,
@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from ironclad import secretsource
 from ironclad.errors import ConfigError
 from ironclad.layout import Layout
 from ironclad.sections import (
@@ -35,7 +36,7 @@ from ironclad.sections import (
 
 PREFIX = "IRONCLAD_"
 # Read by the loader itself or set by `ironclad up` for its children, so not settings.
-_LOADER_VARIABLES = {"IRONCLAD_CONFIG", "IRONCLAD_SECRETS_DIR", "IRONCLAD_LOAD_PLUGINS", "IRONCLAD_SUPERVISOR_PID"}
+_LOADER_VARIABLES = secretsource.VARIABLES | {"IRONCLAD_CONFIG", "IRONCLAD_LOAD_PLUGINS", "IRONCLAD_SUPERVISOR_PID"}
 _TEST_PREFIX = "IRONCLAD_TEST_"  # for the test suite; never settings
 
 
@@ -332,25 +333,11 @@ def _variable(name: str, value: str) -> dict[str, Any]:
     return dict(Source(Settings)())
 
 
-def _from_secrets(folder: Path, problems: list[str]) -> dict[str, Any]:
-    """One file per secret, named like the environment variable without prefix (`database_url`, `a__b`)."""
+def _placed(secrets: list[secretsource.Secret]) -> dict[str, Any]:
     data: dict[str, Any] = {}
-    try:
-        files = sorted(file for file in folder.iterdir() if file.is_file())
-    except OSError as exc:
-        problems.append(f"secrets folder {folder}: {exc.strerror}")
-        return data
-    for file in files:
-        parts = file.name.lower().removeprefix(PREFIX.lower()).split("__")
-        if parts[0] not in Settings.model_fields:
-            continue
-        try:
-            value: Any = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
-            problems.append(f"{'.'.join(parts)}: {reason} (secrets folder {folder})")
-            continue
-        for part in reversed(parts):
+    for secret in secrets:
+        value: Any = secret.value
+        for part in reversed(secret.path):
             value = {part: value}
         _merge(data, value)
     return data
@@ -366,9 +353,12 @@ def _sources(
         except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as exc:
             problems.append(f"file {file}: {exc}")
     yield _from_environment(environ, problems), "environment variable {}"
+    if vault := environ.get("IRONCLAD_VAULT_PATH"):
+        yield _placed(secretsource.from_vault(environ, Settings.model_fields)), f"Vault {vault}"
     secrets = environ.get("IRONCLAD_SECRETS_DIR")
     if secrets and Path(secrets).is_dir():
-        yield _from_secrets(Path(secrets), problems), f"secrets folder {secrets}"
+        found = secretsource.from_folder(Path(secrets), Settings.model_fields, problems)
+        yield _placed(found), f"secrets folder {secrets}"
     elif secrets:
         problems.append(f"IRONCLAD_SECRETS_DIR names {secrets}, which is not a folder")
     yield overrides, "command line"

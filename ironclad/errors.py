@@ -457,6 +457,15 @@ class PrefectUnavailable(IroncladError):
     hint = "Ironclad waits and goes on by itself. Check it with `ironclad doctor`."
 
 
+class SecretsUnavailable(IroncladError):
+    """The Vault that holds secret settings does not answer."""
+
+    code = "E_SECRETS"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "Services wait and try again by themselves. Check VAULT_ADDR, the network, and whether the Vault is sealed."
+
+
 class MetadataServiceUnavailable(IroncladError):
     """MusicBrainz, AcoustID or the Cover Art Archive does not answer."""
 

@@ -46,7 +46,8 @@ _SETTINGS: Final = (
     "The file is the first there is of `$IRONCLAD_CONFIG`, `./ironclad.toml`, `ironclad/ironclad.toml` in the "
     "user's configuration folder, and `/etc/ironclad/ironclad.toml`. In the environment, `ingest.poll_seconds` is "
     f"`{PREFIX}INGEST__POLL_SECONDS`; lists and tables are written as JSON there. The secrets folder "
-    "(`IRONCLAD_SECRETS_DIR`) holds a file for each secret, named like `database_url`. `ironclad config show "
+    "(`IRONCLAD_SECRETS_DIR`) holds a file for each secret, named like `database_url`; a HashiCorp Vault "
+    "(`IRONCLAD_VAULT_PATH`, see security.md) comes before it. `ironclad config show "
     "--origin` says where each value came from, `ironclad config validate` names all problems at once."
 )
 _ERRORS: Final = (

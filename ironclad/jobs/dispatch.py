@@ -124,6 +124,7 @@ class Dispatcher:
         self._orphans: list[str] = []
         self._running_since: dict[str, float] = {}
         self._look_at = 0.0
+        self._more = False
         self._retire_at = time.monotonic() + _RETIRE_SECONDS
 
     def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
@@ -214,6 +215,8 @@ class Dispatcher:
         return self._pause()
 
     def _pause(self) -> float:
+        if self._more and time.monotonic() >= self._executor_back_at:
+            return _MIN_TICK
         with self._database.session() as session:
             coming = reap.seconds_to_next(session)
         pause = self._settings.dispatch.tick_seconds if coming is None else min(coming, _LIVENESS_SECONDS)
@@ -306,6 +309,7 @@ class Dispatcher:
         return now - since >= self._settings.dispatch.unclaimed_seconds
 
     def _dispatch(self) -> None:
+        self._more = False
         for pool, declared in self._settings.pools.items():
             with self._database.session() as session:
                 paused = control.pause_reason(session, pool)
@@ -314,9 +318,10 @@ class Dispatcher:
                 self._executor.set_paused(pool, paused=paused is not None)
                 self._paused[pool] = paused is not None
             if paused is None and room > 0:
-                self._submit(pool, min(room, _BATCH))
+                # A full batch: there may be more, so that the next look is at once, after reaping and all else.
+                self._more |= self._submit(pool, min(room, _BATCH)) == _BATCH
 
-    def _submit(self, pool: str, limit: int) -> None:
+    def _submit(self, pool: str, limit: int) -> int:
         with self._database.session() as session:
             picked = pick(session, pool, limit)
         for index, job in enumerate(picked):
@@ -337,6 +342,7 @@ class Dispatcher:
                     ),
                     {"run": run_id, "job": job.job_uuid, "seq": job.seq},
                 )
+        return len(picked)
 
     @property
     def pools(self) -> frozenset[str]:

@@ -555,6 +555,12 @@ def test_a_new_job_is_dispatched_well_before_the_tick(bench: Any, start: Callabl
     assert time.monotonic() - begun < 10
 
 
+def test_many_free_slots_are_filled_without_waiting_for_the_tick(bench: Any, start: Callable[..., Running]) -> None:
+    for _ in range(110):
+        bench.job("queued")
+    start(tick=600, cpu=100).submitted(110)
+
+
 def test_everything_that_makes_room_wakes_it(bench: Any, start: Callable[..., Running]) -> None:
     running = start(tick=600, cpu=1)
     running.leads()
