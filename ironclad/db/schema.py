@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+import ironclad
 from ironclad.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -17,7 +19,13 @@ if TYPE_CHECKING:
 HEAD = "0004"
 """The newest migration; a test holds it to the migration scripts, so that a check needs no Alembic."""
 
+MIN_CODE = "0.1"
+"""The oldest version (`major.minor`) whose code works on tables of `HEAD`; goes up with a migration that takes
+something away or demands something new. It is written into the database with each migration, so that code of then knows
+whether it may go on: hosts can be upgraded one after another, and back."""
+
 _LOCK = 0x1C0_0001  # advisory lock: one migration at a time
+_RULE = re.compile(r"ironclad min_code=(\d+\.\d+)")
 
 
 def current(database: Database) -> str | None:
@@ -29,10 +37,32 @@ def current(database: Database) -> str | None:
         return None if revision is None else str(revision)
 
 
+def serves(database: Database, revision: str | None, version: str = ironclad.__version__) -> bool:
+    """Whether code of a version may use a database at a revision: its own, or a later one that still allows it.
+
+    Args:
+        database: what it says of the oldest code that it allows.
+        revision: its revision.
+        version: the code's.
+    """
+    if revision == HEAD:
+        return True
+    if revision is None or revision < HEAD:
+        return False
+    with database.session() as session:
+        said = session.scalar(sa.text("SELECT obj_description('alembic_version'::regclass, 'pg_class')")) or ""
+    found = _RULE.fullmatch(str(said))
+    return found is not None and _minor(version) >= _minor(found[1])
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
 def check(database: Database) -> None:
-    """Raise `SchemaMismatch` unless the database is at `HEAD`."""
+    """Raise `SchemaMismatch` unless the database is at `HEAD`, or at a later revision that allows this code."""
     revision = current(database)
-    if revision != HEAD:
+    if not serves(database, revision):
         raise SchemaMismatch(f"The database is at {revision or 'nothing'}, this version needs {HEAD}.")
 
 
@@ -42,7 +72,7 @@ def ensure(database: Database) -> None:
     An operator's server with data is never migrated behind his back.
     """
     revision = current(database)
-    if revision == HEAD:
+    if serves(database, revision):
         return
     if database.server is not None:
         upgrade(database)
@@ -99,6 +129,8 @@ def _run(database: Database, action: str, revision: str) -> None:
 def upgrade(database: Database, revision: str = "head") -> None:
     """Migrate up, in one transaction, one process at a time. Raises `SchemaMismatch` if no way leads there."""
     _run(database, "upgrade", revision)
+    with database.connection() as connection, connection.begin():
+        connection.execute(sa.text(f"COMMENT ON TABLE alembic_version IS 'ironclad min_code={MIN_CODE}'"))
 
 
 def downgrade(database: Database, revision: str) -> None:

@@ -1,4 +1,4 @@
-"""Marked secrets go into an installation that works and fails; then everything that it wrote, runs and shows is searched.
+"""Marked secrets go into an installation that works and fails; what it wrote, runs and shows is searched for them.
 
 The operator's own secrets folder is the one place where they may be.
 """
@@ -111,7 +111,7 @@ def test_secrets_stay_where_the_operator_put_them(
             ["config", "show"], ["config", "show", "--origin"], ["doctor", "--json"], ["status", "--json"],
             ["jobs", "list"], ["backup", "create"], ["install", "systemd", "--root", tmp_path / "units"],
             ["install", "compose", "--dir", tmp_path / "project"],
-            *(["jobs", "bundle", job["job_uuid"]] for job in jobs), *(["jobs", "show", job["job_uuid"]] for job in jobs),
+            *(["jobs", what, job["job_uuid"]] for job in jobs for what in ("bundle", "show", "why")),
         ):  # fmt: skip
             done = up.ironclad(*map(str, words), check=False)
             said += [f"{words}: {line}" for line in (done.stdout + done.stderr).splitlines() if MARK in line]

@@ -82,7 +82,7 @@ def apply(
 ) -> None:
     """Dump the database into backups/, read the dump back, then migrate.
 
-    If the dump fails, nothing is migrated. `pg_restore --clean --if-exists` puts a dump back (docs/upgrading.md).
+    If the dump fails, nothing is migrated. `ironclad backup restore` puts a dump back (docs/upgrading.md).
     """
     with opened(context, migrate=False) as installation:
         before = schema.current(installation.database)

@@ -147,6 +147,7 @@ def test_an_operators_database_is_never_migrated_unasked(empty: Callable[[], Dat
     schema.upgrade(database)
     with database.session() as session:
         session.execute(sa.text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+        session.execute(sa.text("COMMENT ON TABLE alembic_version IS 'ironclad min_code=99.0'"))
     with pytest.raises(SchemaMismatch, match=f"at {revision}, this version needs {schema.HEAD}"):
         schema.ensure(database)
     assert schema.current(database) == revision
@@ -177,6 +178,7 @@ def test_a_newer_versions_database_is_left_alone(empty: Callable[[], Database], 
     schema.upgrade(database)
     with database.session() as session:
         session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        session.execute(sa.text("COMMENT ON TABLE alembic_version IS 'ironclad min_code=99.0'"))
     database.server = EmbeddedServer(tmp_path)
     with pytest.raises(SchemaMismatch, match="9999"):
         schema.ensure(database)
