@@ -126,24 +126,30 @@ class Problem:
     where: str
 
 
-# A count for each state walks its part of an index; grouping all of them hashes every row and takes twice as long.
-_STATES: Final = ", ".join(f"'{state}', (SELECT count(*) FROM job WHERE state = '{state}')" for state in JobState)
-_SUMMARY = sa.text(
-    f"SELECT ironclad_now() AS at, json_build_object({_STATES}) AS states, "
-    "(SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')) AS held, "
-    "(SELECT json_object_agg(name, value) FROM control) AS switches"
+# Each count walks a part of one index, and waiting jobs, which may be many, are walked once for state and pool both.
+_COUNTED: Final = ", ".join(
+    f"'{state}', (SELECT count(*) FROM job WHERE state = '{state}')"
+    for state in JobState
+    if state not in {JobState.QUEUED, JobState.RUNNING}
 )
-# Each count walks one partial index of its own.
-_POOLS = sa.text(
-    "SELECT p.name, p.slots, p.paused, "
-    "(SELECT count(*) FROM job j WHERE j.state = 'running' AND j.pool = p.name) AS running, "
-    "(SELECT count(*) FROM job j WHERE j.state = 'queued' AND j.dispatched_at IS NOT NULL AND j.pool = p.name) "
-    "  AS dispatched, "
-    "(SELECT count(*) FROM job j WHERE j.state = 'queued' AND j.dispatched_at IS NULL AND NOT j.held "
-    "  AND j.pool = p.name) AS waiting, "
-    "(SELECT extract(epoch FROM ironclad_now() - min(j.queued_at)) FROM job j WHERE j.state = 'queued' "
-    "  AND j.pool = p.name)::float AS oldest "
-    "FROM pool p ORDER BY p.name"
+_SUMMARY = sa.text(
+    "WITH waiting AS MATERIALIZED (SELECT pool, count(*) AS jobs FROM job "
+    "  WHERE state = 'queued' AND NOT held AND dispatched_at IS NULL GROUP BY pool), "
+    "dispatched AS MATERIALIZED (SELECT pool, count(*) AS jobs FROM job "
+    "  WHERE state = 'queued' AND dispatched_at IS NOT NULL GROUP BY pool), "
+    "running AS MATERIALIZED (SELECT pool, count(*) AS jobs FROM job WHERE state = 'running' GROUP BY pool) "
+    f"SELECT ironclad_now() AS at, json_build_object({_COUNTED}, "
+    "'queued', coalesce((SELECT sum(jobs) FROM waiting), 0) + coalesce((SELECT sum(jobs) FROM dispatched), 0) "
+    "  + (SELECT count(*) FROM job WHERE held AND state = 'queued' AND dispatched_at IS NULL), "
+    "'running', coalesce((SELECT sum(jobs) FROM running), 0)) AS states, "
+    "(SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')) AS held, "
+    "(SELECT json_object_agg(name, value) FROM control) AS switches, "
+    "(SELECT json_agg(json_build_object('name', p.name, 'slots', p.slots, 'paused', p.paused, "
+    "  'running', coalesce(running.jobs, 0), 'dispatched', coalesce(dispatched.jobs, 0), "
+    "  'waiting', coalesce(waiting.jobs, 0), 'oldest_waiting_seconds', (SELECT extract(epoch FROM ironclad_now() "
+    "    - min(j.queued_at)) FROM job j WHERE j.state = 'queued' AND j.pool = p.name)::float) ORDER BY p.name) "
+    "  FROM pool p LEFT JOIN waiting ON waiting.pool = p.name LEFT JOIN dispatched ON dispatched.pool = p.name "
+    "  LEFT JOIN running ON running.pool = p.name) AS pools"
 )
 _RUNNING = sa.text(
     "SELECT j.job_uuid, left(j.artist, :length) AS artist, left(j.title, :length) AS title, "
@@ -207,13 +213,7 @@ def glance(session: Session, *, events: int = 20, paces: Mapping[str, float] | N
         held=summary.held,
         paused=bool(switches.get("pipeline", {}).get("paused")),
         disk_low=bool(switches.get("disk", {}).get("low")),
-        pools=tuple(
-            PoolView(
-                name=row.name, slots=row.slots, paused=row.paused, running=row.running, dispatched=row.dispatched,
-                waiting=row.waiting, oldest_waiting_seconds=row.oldest,
-            )
-            for row in session.execute(_POOLS)
-        ),
+        pools=tuple(PoolView(**pool) for pool in summary.pools or ()),
         running=tuple(
             _running(row, paces) for row in session.execute(_RUNNING, {"length": _NAME_LIMIT, "limit": _RUNNING_LIMIT})
         ),
