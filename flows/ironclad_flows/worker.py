@@ -219,6 +219,19 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
         """Runs at hand."""
         return len(self._busy()) if self.is_setup else 0
 
+    def change_limit(self, limit: int) -> None:
+        """Take so many runs at a time from now on; what runs is finished. May be called from any thread."""
+
+        def change() -> None:
+            if self._limiter is not None and self._limiter.total_tokens != limit:
+                log.get(worker=self.name, pool=self._work_pool_name).info("slots changed", slots=limit)
+                self._limiter.total_tokens = limit
+                self._wanted.set()
+
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(change)
+
     # --- stopping -------------------------------------------------------------------------------------------------
 
     @property

@@ -11,8 +11,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+import psycopg
+
 from ironclad.config import load
 from ironclad.errors import PrefectUnavailable
+from ironclad.jobs.slots import CHANGED
+from ironclad.ops.heartbeat import libpq_url
 from ironclad_flows import environment
 from ironclad_flows.wake import WakeSocket
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from ironclad_flows.worker import IroncladWorker
 
 _LOOK_SECONDS = 1.0
+_SLOTS_SECONDS = 3.0
+_CONNECT_SECONDS = 5
 
 
 class WorkerService:
@@ -109,8 +115,27 @@ class WorkerService:
                 pass
             worker.request_drain()
 
+        def follow() -> None:
+            while not stopping.wait(_SLOTS_SECONDS):
+                self._follow_slots(worker)
+
         threading.Thread(target=wait, name="stop-worker", daemon=True).start()
+        if self._slots is None:
+            threading.Thread(target=follow, name="follow-slots", daemon=True).start()
         await worker.start(printer=lambda _message: None)
+
+    def _follow_slots(self, worker: IroncladWorker) -> None:
+        """Take as many runs at a time as an operator said, or else as many as the settings say."""
+        declared = self._settings.pools.get(self._pool)
+        try:
+            with psycopg.connect(
+                libpq_url(self._settings), connect_timeout=_CONNECT_SECONDS, autocommit=True,
+                application_name="ironclad-slots", options="-c statement_timeout=5000",
+            ) as connection:  # fmt: skip
+                row = connection.execute(CHANGED, {"pool": self._pool}).fetchone()
+        except psycopg.Error:
+            return  # the number stays as it is while the database is away
+        worker.change_limit(int(row[0]) if row is not None else 1 if declared is None else declared.slots)
 
 
 def worker_command(

@@ -55,6 +55,7 @@ COMMANDS: Final = (
     Entry("drain", "Finish what runs and start nothing, for maintenance.", "drain"),
     Entry("pause", "Let nothing new start; what runs is finished.", "pause", "pause_app"),
     Entry("resume", "Let work start again.", "pause", "resume_app"),
+    Entry("slots", "Show or change how many jobs a pool runs at a time.", "slots"),
     Entry("engines", "List, show, install and remove separation engines.", "engines"),
     Entry("models", "Get, check and remove models; show their licences.", "models"),
     Entry("plugins", "List plugins and what became of them.", "plugins"),

@@ -40,6 +40,11 @@ def set_switch(session: Session, name: str, value: dict[str, Any]) -> None:
         ),
         {"name": name, "value": jsonb.dumps(value)},
     )
+    told(session, name)
+
+
+def told(session: Session, name: str) -> None:
+    """Have listeners hear, on commit, that a switch or a pool has changed."""
     session.execute(
         sa.text("SELECT pg_notify('ironclad_event', :payload)"),
         {"payload": jsonb.dumps({"kind": "control", "name": name})},
@@ -78,19 +83,18 @@ def pause(session: Session, pool: str | None, *, paused: bool, actor: str) -> No
     if row is None:
         known = session.scalars(sa.text("SELECT name FROM pool ORDER BY name")).all()
         raise BadRequest(f"There is no pool {pool}; there is {', '.join(known) or 'none yet'}.")
-    session.execute(
-        sa.text("SELECT pg_notify('ironclad_event', :payload)"),
-        {"payload": jsonb.dumps({"kind": "control", "name": pool})},
-    )
+    told(session, pool)
 
 
 def declare_pools(session: Session, pools: dict[str, int]) -> None:
-    """Make the pools' rows exist with their slots; a pause stays as it is."""
+    """Make the pools' rows exist with their slots; a pause, and slots that an operator changed, stay as they are."""
     for name, slots in pools.items():
         session.execute(
             sa.text(
-                "INSERT INTO pool (name, slots) VALUES (:name, :slots) ON CONFLICT (name) DO UPDATE "
-                "SET slots = EXCLUDED.slots, updated_at = ironclad_now() WHERE pool.slots <> EXCLUDED.slots"
+                "INSERT INTO pool (name, slots) SELECT CAST(:name AS text), coalesce("
+                "  (SELECT (value->>'slots')::int FROM control WHERE name = 'slots:' || CAST(:name AS text)), :slots) "
+                "ON CONFLICT (name) DO UPDATE SET slots = EXCLUDED.slots, updated_at = ironclad_now() "
+                "WHERE pool.slots <> EXCLUDED.slots"
             ),
             {"name": name, "slots": slots},
         )

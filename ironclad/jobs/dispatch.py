@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from ironclad import log
 from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailable
-from ironclad.jobs import control, lease, pipeline, reap
+from ironclad.jobs import control, lease, pipeline, reap, slots
 from ironclad.jobs.executor import FlowRequest, RunState
 from ironclad.jobs.feed import EVENT, Feed
 from ironclad.jobs.transition import record
@@ -313,7 +313,10 @@ class Dispatcher:
         for pool, declared in self._settings.pools.items():
             with self._database.session() as session:
                 paused = control.pause_reason(session, pool)
-                room = math.ceil(declared.slots * self._settings.dispatch.in_flight_factor) - in_flight(session, pool)
+                bound = slots.now(session, pool, declared.slots)
+                # A number that an operator set is exact, whatever the workers' own numbers are.
+                factor = 1.0 if bound.changed else self._settings.dispatch.in_flight_factor
+                room = math.ceil(bound.number * factor) - in_flight(session, pool)
             if self._paused.get(pool) != (paused is not None):
                 self._executor.set_paused(pool, paused=paused is not None)
                 self._paused[pool] = paused is not None

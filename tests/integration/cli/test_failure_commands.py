@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ironclad.cli.commands import drain, failures, retry
+from ironclad.cli.commands import drain, failures, retry, slots
 from ironclad.errors import EngineFailed, NotAudio, Unexpected
 from ironclad.jobs import lease
 from ironclad.jobs.states import JobState
@@ -71,6 +71,18 @@ def test_retry_refuses_what_it_does_not_understand(run: Run) -> None:
         assert run("retry", *arguments).exit_code != 0
     for change in ("format", "=x", "priority=high"):
         assert run("retry", "--all-failed", "--set", change).exit_code != 0
+
+
+def test_slots_are_shown_changed_and_reset(run: Run) -> None:
+    shown = json.loads(run("slots", "cpu", "--json").stdout)
+    assert set(shown) == set(slots.JSON["slots"])
+    assert not shown["changed"]
+    assert "runs 5 at a time, changed by an operator" in run("slots", "cpu", "5").stdout
+    assert json.loads(run("slots", "cpu", "--json").stdout) == {"pool": "cpu", "slots": 5, "changed": True}
+    assert json.loads(run("status", "--json").stdout)["pools"][0]["slots"] == 5
+    assert json.loads(run("slots", "cpu", "--reset", "--json").stdout) == shown
+    for wrong in (("tpu",), ("tpu", "2"), ("cpu", "2", "--reset"), ("cpu", "0")):
+        assert run("slots", *wrong).exit_code == 2
 
 
 def test_drain_waits_for_what_runs(run: Run, put: Put, database: Database) -> None:

@@ -13,8 +13,8 @@ from ironclad.config import DispatchSettings, PoolSettings, Settings
 from ironclad.db import schema
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.db.session import Database
-from ironclad.errors import DatabaseUnavailable, DiskFull, PrefectUnavailable
-from ironclad.jobs import control, dispatch, lease, submit
+from ironclad.errors import BadRequest, DatabaseUnavailable, DiskFull, PrefectUnavailable
+from ironclad.jobs import control, dispatch, lease, slots, submit
 from ironclad.jobs.dispatch import Dispatcher
 from ironclad.jobs.executor import Executor, FlowRequest, RunState
 from ironclad.jobs.states import JobState
@@ -208,6 +208,52 @@ def test_each_pool_has_its_own_room(bench: Any, executor: MemoryExecutor) -> Non
     assert executor.told("prepare") == [({"cpu": 2, "gpu": 1},)]
     assert dispatcher.pools == {"cpu", "gpu"}
     assert dispatch.default_pool(settings, "gpu") == "cpu"
+
+
+def test_slots_that_an_operator_changed_are_the_bound(
+    bench: Any, dispatcher: Dispatcher, executor: MemoryExecutor
+) -> None:
+    bench.bulk(20)
+    with bench.session() as session:
+        assert slots.change(session, "cpu", 1, actor="user:ana") == slots.Slots(1, changed=True)
+    dispatcher.tick()
+    assert len(executor.requests) == 1  # exactly: nothing waits at the executor for a worker with more slots
+    with bench.session() as session:
+        slots.change(session, "cpu", 7, actor="user:ana")
+        control.declare_pools(session, {"cpu": 2})  # a dispatcher that starts
+        assert slots.shown(session, "cpu") == slots.Slots(7, changed=True)
+    dispatcher.tick()
+    assert len(executor.requests) == 7
+    with bench.session() as session:
+        assert slots.change(session, "cpu", None, actor="user:ana") == slots.Slots(2, changed=False)
+    dispatcher.tick()
+    assert len(executor.requests) == 7  # what has been handed out stays
+    bench.rows("UPDATE pool SET slots = 9")
+    dispatcher.tick()
+    assert bench.one("SELECT slots FROM pool") == 2
+
+
+@pytest.mark.parametrize(("pool", "number"), [("cpu", 0), ("cpu", 5000), ("tpu", 1)])
+def test_slots_that_cannot_be(bench: Any, pool: str, number: int) -> None:
+    declare(bench, settings_of(bench))
+    with bench.session() as session, pytest.raises(BadRequest):
+        slots.change(session, pool, number, actor="user:ana")
+
+
+def test_a_change_of_slots_wakes_the_dispatcher(bench: Any, executor: MemoryExecutor) -> None:
+    settings = settings_of(bench, cpu=1)
+    bench.bulk(20)
+    stopping = threading.Event()
+    thread = threading.Thread(target=Dispatcher(bench.database, settings, executor).run, args=(stopping, lambda: None))
+    thread.start()
+    try:
+        executor.wait(lambda: len(executor.requests) == 2, "the first two")
+        with bench.session() as session:
+            slots.change(session, "cpu", 5, actor="user:ana")
+        executor.wait(lambda: len(executor.requests) == 5, "as many as the operator said")
+    finally:
+        stopping.set()
+        thread.join(DEADLINE)
 
 
 def test_a_pause_reaches_the_executor_once(bench: Any, dispatcher: Dispatcher, executor: MemoryExecutor) -> None:
