@@ -1,7 +1,8 @@
-"""Decodes one picture and encodes it as JPEG, with FFmpeg's libraries. Runs in a limited child process."""
+"""Decodes one picture, and encodes it as JPEG or as a few points, with FFmpeg's libraries. Runs in a limited child."""
 
 from __future__ import annotations
 
+import base64
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DECODERS = {
+    images.JPEG: "jpeg_pipe",
+    images.PNG: "png_pipe",
     images.WEBP: "webp_pipe",
     images.GIF: "gif",
     images.BMP: "bmp_pipe",
@@ -30,12 +33,30 @@ def main(request: dict[str, Any], _report: Callable[[float], None]) -> dict[str,
 
     Raises `CorruptAudio` for a picture that cannot be decoded and `DecodedTooLarge` for one with too many pixels.
     """
-    try:
-        frame = _first_frame(request["source"], _DECODERS[request["mime"]], request["max_pixels"])
-    except (av.error.FFmpegError, ValueError, IndexError) as exc:
-        raise CorruptAudio(f"the picture cannot be decoded: {exc}") from exc
+    frame = _decoded(request)
     Path(request["target"]).write_bytes(_jpeg(frame))
     return {"width": frame.width, "height": frame.height}
+
+
+def points(request: dict[str, Any], _report: Callable[[float], None]) -> dict[str, Any]:
+    """Target of the sandbox. Request: `source`, `mime`, `width`, `height`, `max_pixels`; reply: a raster that fits in.
+
+    Raises as `main`.
+    """
+    frame = _decoded(request)
+    scale = min(request["width"] / frame.width, request["height"] / frame.height)
+    width, height = (max(1, int(size * scale)) for size in (frame.width, frame.height))
+    plane = frame.reformat(width=width, height=height, format="rgb24").planes[0]
+    data = memoryview(plane)
+    rows = [bytes(data[y * plane.line_size : y * plane.line_size + 3 * width]) for y in range(height)]
+    return {"width": width, "height": height, "rgb": base64.b64encode(b"".join(rows)).decode("ascii")}
+
+
+def _decoded(request: dict[str, Any]) -> av.VideoFrame:
+    try:
+        return _first_frame(request["source"], _DECODERS[request["mime"]], request["max_pixels"])
+    except (av.error.FFmpegError, ValueError, IndexError) as exc:
+        raise CorruptAudio(f"the picture cannot be decoded: {exc}") from exc
 
 
 def _first_frame(source: str, container: str, max_pixels: int) -> av.VideoFrame:

@@ -179,7 +179,7 @@ def log(layout: Layout, *, service: str = "", level: str = "", job: str = "", li
         layout: the data folder.
         service: of this service only.
         level: of this level or a worse one.
-        job: about this job only.
+        job: about this job only: its id, or the end of it.
         lines: at most.
     """
     found: list[LogLine] = []
@@ -189,7 +189,7 @@ def log(layout: Layout, *, service: str = "", level: str = "", job: str = "", li
             continue
         for line in tail(path, lines):
             worse = line.level not in _LEVELS or _LEVELS.index(line.level) >= least
-            if worse and (not job or line.job_uuid == job):
+            if worse and (not job or line.job_uuid.endswith(job)):
                 found.append(line)
     return tuple(sorted(found, key=lambda line: line.at)[-lines:])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 import ironclad
 from ironclad import durable, log, processes
 from ironclad.errors import ErrorKind, IroncladError
-from ironclad.ops import directory
+from ironclad.ops import directory, usage
 from ironclad.ops.endpoint import Endpoint
 from ironclad.ops.health import HealthBoard
 from ironclad.ops.heartbeat import Heartbeat, Row, libpq_url, row_name
@@ -191,7 +191,10 @@ class ServiceRuntime:
         undo.callback(done.set)
 
     def _row(self) -> Row:
-        data = {"version": ironclad.__version__, "url": self.url, "status": self.health.worst.value, **self.facts}
+        data = {
+            "version": ironclad.__version__, "url": self.url, "status": self.health.worst.value,
+            **usage.facts(self._pool), **self.facts,
+        }  # fmt: skip
         return Row(row_name(self.name, self.settings), self._kind, self._pool, data)
 
     def _heard_database(self, problem: str | None) -> None:

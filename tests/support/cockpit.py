@@ -42,7 +42,8 @@ class Cockpit:
             answered = app.settled or (app.trouble is not None and app._asker.idle)
             screen = app.screen
             drawn = screen._compositor.root is screen and not screen._layout_required
-            calm = calm + 1 if answered and drawn else 0
+            handled = not app.message_queue_size and not screen.message_queue_size
+            calm = calm + 1 if answered and drawn and handled else 0
             if not calm:
                 await asyncio.sleep(0.001)  # answers come from threads: there is no one event to await
 

@@ -1,7 +1,7 @@
 """Kept frames of the cockpit: text for comparing, SVG for the documents.
 
 `IRONCLAD_TEST_UPDATE_FRAMES=1 pytest tests/tui/test_frames.py` writes them anew; read the difference before it is
-committed. (pytest-textual-snapshot needs a pytest older than ours, and text shows in a review what a picture hides.)
+committed. (pytest-textual-snapshot needs a pytest older than ours; docs/adr/0012 says more.)
 """
 
 from __future__ import annotations
@@ -44,6 +44,13 @@ MORE: Mapping[str, tuple[str, ...]] = {
     "replay": ("escape", "R"),
     "help": ("escape", "question_mark"),
     "jump": ("escape", "apostrophe"),
+    "job-bundle": ("escape", "enter", "b"),
+    "slots": ("escape", "escape", "4", "n"),
+    "drain": ("escape", "D"),
+    "engine-checked": ("escape", "6", "c"),
+    "library-linted": ("7", "L"),
+    "prunable": ("8", "d"),
+    "orphans": ("o",),
 }
 """Frames beyond the screens, and the keys from one to the next."""
 

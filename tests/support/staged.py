@@ -9,14 +9,16 @@ from uuid import UUID
 
 from ironclad.audio.sketch import Sketch
 from ironclad.db.tables import Artifact, Attempt, Job, JobEvent, StageRun
-from ironclad.errors import CATALOGUE, DatabaseUnavailable, NotFound
+from ironclad.errors import CATALOGUE, CorruptAudio, DatabaseUnavailable, EngineNotBuilt, NotFound
 from ironclad.jobs.failures import FailureGroup
 from ironclad.jobs.listing import Count, JobRow, Published, Sort, key_of
 from ironclad.jobs.overview import Event, Glance, RunningJob, Service
 from ironclad.jobs.query import JobDetail, PoolView
+from ironclad.jobs.search import Filter
 from ironclad.jobs.states import JobState
+from ironclad.metadata.raster import Raster
 from ironclad.ops.looking import ComponentHealth, DiskView, FolderSize, LogLine
-from ironclad_tui.source import Done, EngineView, LibraryView, MaintenanceView, SettingView
+from ironclad_tui.source import Done, EngineView, Finding, LibraryView, MaintenanceView, SettingView
 
 if TYPE_CHECKING:
     import threading
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from ironclad.errors import IroncladError
     from ironclad.jobs.feed import Notice
-    from ironclad.jobs.search import Filter, Term
+    from ironclad.jobs.search import Term
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 HOSTILE = "\x1b[31m[bold]Bobby[/] \u202etables\x07"
@@ -104,10 +106,11 @@ class Staged:
     def __init__(self, kind: str = "busy", *, jobs: int = 400, read_only: bool = False) -> None:
         self.kind = kind
         self.read_only = read_only
-        self.label = "/srv/music"
+        self.label = self.root = "/srv/music"
         self.error: IroncladError | None = None
         self.acted: list[tuple[str, tuple[UUID, ...], dict[str, Any]]] = []
         self.paused: list[tuple[str | None, bool]] = []
+        self.slots: dict[str, int | None] = {}
         self.gone: set[UUID] = set()
         self.asked: list[str] = []
         self.list = [] if kind == "empty" else [row(number) for number in range(1, jobs + 1)]
@@ -145,6 +148,10 @@ class Staged:
             found = [job for job in found if job.finished_at]
         keys: Callable[[JobRow], Any] = lambda job: key_of(job, sort)  # noqa: E731 - read once, below
         return sorted(found, key=keys, reverse=sort in {Sort.NEWEST, Sort.FINISHED})
+
+    def jobs_shown(self) -> list[JobRow]:
+        """As the list of jobs shows them at first."""
+        return self._matching(Filter(), Sort.NEWEST)
 
     def jobs(
         self, wanted: Filter, sort: Sort, *, after: tuple[Any, ...] | None = None, backwards: bool = False,
@@ -193,6 +200,16 @@ class Staged:
             ("instrumental", Sketch(187.0, 8_246_700, 44_100, tuple(0.7 * peak for peak in peaks), after)),
         )
 
+    def art(self, job_uuid: UUID) -> Raster | None:
+        self._reach("art")
+        if next(one.state for one in self.list if one.job_uuid == job_uuid) != "succeeded":
+            raise CorruptAudio("it is no picture")
+        return Raster(4, 3, bytes(range(36)))
+
+    def bundle(self, job_uuid: UUID) -> str:
+        self._reach("bundle")
+        return f"/srv/music/backups/ironclad-{str(job_uuid)[-8:]}.zip"
+
     def failures(self) -> tuple[FailureGroup, ...]:
         self._reach("failures")
         if self.kind in {"empty", "busy"}:
@@ -230,12 +247,29 @@ class Staged:
             "title": "Stereo centre", "version": "1", "stems": ["vocals", "instrumental"], "devices": ["cpu"],
             "private_environment": False, "quality": "Fast, keeps everything that is not in the centre.",
             "channels": 2, "sample_rate": None, "exact_sum": True,
-            "models": [{"name": "center", "title": "No weights", "bytes": 0, "licence": "MIT"}],
+            "models": [{"name": "center", "title": "No weights", "bytes": 0, "licence": "MIT", "stored": None}],
             "parameters": [{"name": "width", "default": 0.5, "help": "How wide the centre is."}],
         }  # fmt: skip
         center = EngineView("center", True, "center", "loaded", "", data)
         broken = EngineView("spleeter", False, "spleeter", "broken", "ImportError: no module named tensorflow", {})
-        return (center, broken) if self.kind == "failing" else (center,)
+        weights = {"name": "good", "title": "Four stems", "bytes": 84_000_000, "licence": "MIT", "official": True}
+        heavy = {
+            **data, "title": "Demucs", "version": "4", "stems": ["drums", "bass", "other", "vocals"],
+            "devices": ["cuda", "cpu"], "private_environment": True, "sample_rate": 44_100,
+            "environment": {"python": "3.11.7", "devices": ["cpu"], "installed_at": "2026-03-01T00:00:00+00:00"},
+            "models": [{**weights, "stored": True}, {**weights, "name": "better", "stored": False}],
+        }  # fmt: skip
+        demucs = EngineView("demucs", False, "demucs", "loaded", "", heavy)
+        unbuilt = EngineView("late", False, "late", "loaded", "", {**heavy, "environment": None})
+        return (center, demucs, unbuilt, broken) if self.kind == "failing" else (center, demucs)
+
+    def check_engine(self, name: str) -> dict[str, Any]:
+        self._reach("check_engine")
+        if name == "late":
+            raise EngineNotBuilt("late has no environment", engine=name)
+        problems = [{"model": "good", "error": {"detail": "weights.th is damaged"}}] if name == "demucs" else []
+        return {"engine": name, "python": "3.11.7", "devices": ["cpu"], "packages": {"numpy": "2.1"},
+                "models": [], "problems": problems}  # fmt: skip
 
     def library(self) -> LibraryView:
         self._reach("library")
@@ -248,6 +282,22 @@ class Staged:
         )  # fmt: skip
         problems = (("error", "case-clash", "all", "a/B.flac and a/b.flac differ in letter case only"),)
         return LibraryView(files, problems if self.kind == "failing" else ())
+
+    def lint(self) -> tuple[int, tuple[tuple[str, str, str, str], ...]]:
+        self._reach("lint")
+        return 8, (("warning", "no-cover", "plex", f"{HOSTILE} has no cover"),) if self.kind == "failing" else ()
+
+    def prunable(self) -> tuple[Finding, ...]:
+        self._reach("prunable")
+        if self.kind != "failing":
+            return ()
+        return (Finding("work", f"work/{uuid(5)}", "older than 14 days", "", 52_000_000),)
+
+    def orphans(self) -> tuple[Finding, ...]:
+        self._reach("orphans")
+        if self.kind != "failing":
+            return ()
+        return (Finding("no-job", f"work/{uuid(3)}", "No job is called so.", "ironclad orphans --fix moves it"),)
 
     def maintenance(self) -> MaintenanceView:
         self._reach("maintenance")
@@ -267,7 +317,7 @@ class Staged:
             SettingView("pools.cpu.slots", "2", "file /etc/ironclad/ironclad.toml", "Jobs at a time."),
         )
 
-    def log(self, service: str, level: str) -> tuple[LogLine, ...]:
+    def log(self, service: str, level: str, job: str = "") -> tuple[LogLine, ...]:
         self._reach("log")
         if self.kind == "empty":
             return ()
@@ -275,7 +325,7 @@ class Staged:
         return tuple(
             LogLine(f"2026-03-04T05:05:{i:02}Z", level_, service or "dispatch", "", f"event_{i}", {"number": i})
             for i, level_ in enumerate(["info", "debug", "warning", "error"] * 10)
-            if level_ in worse
+            if level_ in worse and not job
         )
 
     def log_services(self) -> tuple[str, ...]:
@@ -289,6 +339,11 @@ class Staged:
     def pause(self, pool: str | None, *, paused: bool) -> None:
         self._reach("pause")
         self.paused.append((pool, paused))
+
+    def set_slots(self, pool: str, number: int | None) -> int | None:
+        self._reach("set_slots")
+        before, self.slots[pool] = self.slots.get(pool), number
+        return before
 
 
 def detail(found: JobRow) -> JobDetail:

@@ -252,7 +252,7 @@ def test_details_follow_the_cursor() -> None:
         await driver.press("9", "j", "j")
         assert "How long size and mtime must stay the same." in driver.frame()
         assert "IRONCLAD_INGEST__STABILITY_SECONDS" in driver.frame()
-        await driver.press("6", "j")
+        await driver.press("6", "G")
         assert "spleeter does not load" in driver.frame()
         await driver.press("5")
         assert "ironclad doctor" in driver.frame()

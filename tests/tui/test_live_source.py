@@ -6,17 +6,30 @@ import json
 import os
 import threading
 import time
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 from cockpit import Cockpit, cockpit
 
+from ironclad.audio import synth
 from ironclad.config import load_with_origins
 from ironclad.db.session import Database
-from ironclad.errors import BadRequest, EngineFailed, IllegalTransition, NotAudio, NotFound, Paused
+from ironclad.errors import (
+    BadRequest,
+    CorruptAudio,
+    EngineFailed,
+    EngineMissing,
+    IllegalTransition,
+    NotAudio,
+    NotFound,
+    Paused,
+    StorageError,
+)
 from ironclad.jobs import control, history, lease, submit, transition
 from ironclad.jobs.states import JobState
+from ironclad_tui import local
 from ironclad_tui.live import LiveSource
 from ironclad_tui.screens.jobs import JobsScreen
 
@@ -305,6 +318,102 @@ def test_sounds_are_measured_from_the_files(bench: Bench, make_song: Callable[..
     assert original.bands_db != instrumental.bands_db
 
 
+def test_the_cover_is_found_where_the_stage_keeps_it_and_else_in_the_library(bench: Bench) -> None:
+    job, source, layout = bench.job("succeeded"), bench.source(), bench.settings.layout
+    assert source.art(job) is None
+    album = layout.output / "Ana" / "Blue"
+    album.mkdir(parents=True)
+    (album / "cover.jpg").write_bytes(synth.cover_art(1, 64))
+    bench.sql(
+        "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state) VALUES "
+        "(gen_random_uuid(), :job, 1, 'cover:x', :path, 7, 'b', 'published')", job=job, path=str(album / "cover.jpg"),
+    )  # fmt: skip
+    published = source.art(job)
+    assert published is not None
+    assert (published.width, published.height) == (40, 40)
+    kept = layout.work_of(job) / "metadata" / "pictures"
+    kept.mkdir(parents=True)
+    (kept / "front.jpg").write_bytes(synth.cover_art(2, 64))
+    bench.sql(
+        "INSERT INTO stage_run (job_uuid, attempt, stage, state, data) VALUES (:job, 1, 'metadata', 'done', "
+        """'{"reading": {"pictures": [{"file": "../../front.jpg"}, {"file": "front.jpg"}]}}')""", job=job,
+    )  # fmt: skip
+    assert source.art(job) not in {None, published}
+    (kept / "front.jpg").write_bytes(b"GIF89a but no more")
+    with pytest.raises(CorruptAudio):
+        source.art(job)
+
+
+def test_a_bundle_is_written_beside_the_operator_and_never_over_another(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, source = bench.job("failed"), bench.source()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    first, second = source.bundle(job), source.bundle(job)
+    assert first == str(tmp_path / "here" / f"ironclad-{str(job)[-8:]}.zip")
+    assert second.endswith("-2.zip")
+    with zipfile.ZipFile(first) as archive:
+        assert "why.json" in archive.namelist()
+    with pytest.raises(NotFound):
+        source.bundle(job.__class__(int=7))
+    assert len(list((tmp_path / "here").iterdir())) == 2
+    with pytest.raises(StorageError):
+        local.free_path("x", ".zip", [tmp_path / "nowhere"])
+
+
+def test_slots_reach_the_database(bench: Bench) -> None:
+    source = bench.source()
+    with bench.database.session() as session:
+        control.declare_pools(session, {"cpu": 2})
+    assert source.set_slots("cpu", 4) is None
+    assert source.set_slots("cpu", 5) == 4
+    assert source.glance().pools[0].slots == 5
+    assert source.set_slots("cpu", None) == 5
+    assert source.glance().pools[0].slots == 2
+    with pytest.raises(BadRequest):
+        source.set_slots("cpu", 0)
+
+
+def test_folders_are_looked_through_and_left_alone(bench: Bench) -> None:
+    bench.environment["IRONCLAD_PRUNE__WORK"] = '{"days": 1}'
+    job, source, layout = bench.job("succeeded"), bench.source(), bench.settings.layout
+    old = layout.work_of(job)
+    stranger = layout.work / "019ca000-0000-7000-8000-000000000003"
+    for folder in (old, stranger):
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    (victim,) = source.prunable()
+    assert (victim.kind, victim.path) == ("work", f"work/{job}")
+    assert "older than 1 days" in victim.reason
+    assert ("no-job", f"work/{stranger.name}") in [(one.kind, one.path) for one in source.orphans()]
+    assert old.is_dir()
+    assert stranger.is_dir()
+
+
+def test_the_built_in_engine_is_tried(bench: Bench) -> None:
+    source = bench.source()
+    center = next(engine for engine in source.engines() if engine.name == "center")
+    assert center.default
+    assert center.data["environment"] is None
+    assert all(model["stored"] is None for model in center.data["models"])
+    report = source.check_engine("center")
+    assert report["devices"] == ["cpu"]
+    assert report["problems"] == []
+    with pytest.raises(EngineMissing):
+        source.check_engine("none-such")
+
+
+def test_the_library_is_linted_with_its_tags(bench: Bench, make_song: Callable[..., Path]) -> None:
+    source, output = bench.source(), bench.settings.layout.output
+    make_song(output / "Ana" / "Blue" / "1.flac", seconds=0.5)
+    make_song(output / "Ana" / "Blue" / "2.flac", seconds=0.5, album="Red")
+    files, problems = source.lint()
+    assert files == 2
+    assert problems
+    assert all(severity in {"error", "warning"} for severity, *_ in problems)
+
+
 def test_read_only_refuses_every_action(bench: Bench) -> None:
     job = bench.job("failed")
     source = bench.source(read_only=True)
@@ -313,6 +422,10 @@ def test_read_only_refuses_every_action(bench: Bench) -> None:
             source.act(action, [job], stage="separate")
     with pytest.raises(Paused):
         source.pause(None, paused=True)
+    with pytest.raises(Paused):
+        source.set_slots("cpu", 3)
+    with pytest.raises(Paused):
+        source.bundle(job)
     assert bench.state(job) == "failed"
 
 

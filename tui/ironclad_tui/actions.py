@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.jobs import pipeline
-from ironclad_tui.screens.dialogs import Choose, Confirm
+from ironclad_tui.screens.dialogs import Ask, Choose, Confirm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ _WORDS: Final = {
 }
 _UNDO: Final = {"hold": "release", "release": "hold", "cancel": "retry"}
 _SAME: Final = "the same engine"
+_BY_SETTINGS: Final = "s"
 
 
 class Actions:
@@ -105,6 +106,47 @@ class Actions:
         (what, call), self._undo = self._undo, None
         self._app.say(f"Taking back: {what}.")
         call()
+
+    def drain(self, running: int) -> None:
+        """Pause everything, and say when nothing runs any more."""
+        details = [
+            f"What runs ({running:,} now) is finished, and nothing new starts until [P].",
+            "It is said when nothing runs any more.",
+        ]
+
+        def paused(_: None) -> None:
+            self._app.draining = True
+            self.remember("The pipeline is drained", lambda: self.pause(None, paused=False))
+            self._app.happened()
+
+        def answered(yes: bool | None) -> None:  # noqa: FBT001 - Textual's callback
+            if yes:
+                self._app.ask("pause", lambda: self._app.source.pause(None, paused=True), paused)
+
+        self._app.push_screen(Confirm("Drain the pipeline?", details), answered)
+
+    def slots(self, pool: str, now: int) -> None:
+        """Ask how many jobs a pool should run at a time, and have it so."""
+
+        def answered(text: str | None) -> None:
+            if text is None:
+                return
+            if text.casefold() != _BY_SETTINGS and not text.isdecimal():
+                self._app.say(f"{text} is no number.", severity="warning")
+                return
+            self._set_slots(pool, None if text.casefold() == _BY_SETTINGS else int(text))
+
+        title = f"Jobs at a time of pool {pool} (now {now}; {_BY_SETTINGS}: as the settings say)"
+        self._app.push_screen(Ask(title, str(now)), answered)
+
+    def _set_slots(self, pool: str, number: int | None) -> None:
+        def told(before: int | None) -> None:
+            how = "as many jobs at a time as the settings say" if number is None else f"{number:,} at a time"
+            self.remember(f"Pool {pool} runs {how}", lambda: self._set_slots(pool, before))
+            self._app.say(f"Pool {pool} runs {how}; what runs is finished. [u] takes it back.")
+            self._app.happened()
+
+        self._app.ask("slots", lambda: self._app.source.set_slots(pool, number), told)
 
     def pause(self, pool: str | None, *, paused: bool) -> None:
         """Pause or resume a pool, or the pipeline."""

@@ -28,7 +28,7 @@ from ironclad_tui.screens.overview import OverviewScreen
 from ironclad_tui.screens.settings import SettingsScreen
 from ironclad_tui.screens.workers import WorkersScreen
 from ironclad_tui.text import Line, Span, safe, safe_end
-from ironclad_tui.themes import THEMES
+from ironclad_tui.themes import MONO, THEMES
 from ironclad_tui.widgets.grid import Grid
 from ironclad_tui.widgets.lines import Lines
 
@@ -94,6 +94,8 @@ class IroncladApp(App[None]):
         self.background = Background(self)
         self._asker = Asker(self.background)
         self._listener = Listener(self, source.listen)
+        self.draining = False
+        """Whether somebody here waits until nothing runs."""
         self._changed = False
         self._last_asked = float("-inf")
         self.animation_level = "none"
@@ -101,7 +103,7 @@ class IroncladApp(App[None]):
             self.register_theme(theme)
         self.theme = prefs.theme if prefs.theme in self.available_themes else THEMES[0].name
         if self.no_color:
-            self.theme = "ironclad-mono"
+            self.theme = MONO
 
     def on_mount(self) -> None:
         """Begin to listen and to look."""
@@ -187,6 +189,10 @@ class IroncladApp(App[None]):
 
     def _glanced(self, glance: Glance) -> None:
         self.glance = glance
+        if self.draining and not (glance.paused and glance.running):
+            self.draining = False
+            if glance.paused:
+                self.say("Nothing runs and nothing starts. [P] opens the pipeline again.", title="Drained")
         self._frame()
         self._recovered()
 
@@ -208,6 +214,8 @@ class IroncladApp(App[None]):
         Of a long name the end is kept, which tells one data folder from another.
         """
         found = ["read-only"] if self.source.read_only else []
+        if self.draining and self.glance is not None:
+            found.append(f"draining, {len(self.glance.running):,} still run")
         left = min(60, room - sum(3 + len(mark) for mark in found) - 3)
         return [*found, safe_end(self.source.label, max(8, left))]
 
@@ -290,6 +298,11 @@ class IroncladApp(App[None]):
         """Pause or resume everything."""
         if self.glance is not None:
             self.actions.pause(None, paused=not self.glance.paused)
+
+    def action_drain(self) -> None:
+        """Finish what runs and start nothing."""
+        running = 0 if self.glance is None else len(self.glance.running)
+        self.actions.drain(running)
 
     def action_next_theme(self) -> None:
         """Step through the looks."""

@@ -9,7 +9,7 @@ from ironclad.errors import CATALOGUE
 from ironclad.jobs.pipeline import STAGES
 from ironclad_tui.screens.base import fields, heading
 from ironclad_tui.screens.log import log_line
-from ironclad_tui.text import Line, Span, bar, state
+from ironclad_tui.text import Line, Span, bar, below, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ironclad.audio.sketch import Sketch
     from ironclad.db.tables import Job, StageRun
     from ironclad.jobs.query import JobDetail
+    from ironclad.metadata.raster import Raster
     from ironclad.ops.looking import LogLine
 
 _BAR: Final = 14
@@ -38,12 +39,12 @@ _LEVELS: Final = "▁▂▃▄▅▆▇█"
 _QUIETEST_DB: Final = -80.0
 
 
-def render(view: str, detail: JobDetail, log: Sequence[LogLine], now: datetime) -> list[Line]:
-    """The lines of a view (the sound has its own: `sound`)."""
-    return VIEWS[view](detail, log, now)
+def render(view: str, detail: JobDetail, log: Sequence[LogLine], now: datetime, root: str = "") -> list[Line]:
+    """The lines of a view (the sound has its own: `sound`); paths are shown below `root`."""
+    return VIEWS[view](detail, log, now, root)
 
 
-def _why(detail: JobDetail, _: Sequence[LogLine], now: datetime) -> list[Line]:
+def _why(detail: JobDetail, _: Sequence[LogLine], now: datetime, root: str) -> list[Line]:
     job = detail.job
     name = " - ".join(part for part in (job.artist, job.title) if part) or job.relative_path
     word = "cancelling" if job.cancel_requested else "held" if job.held else job.state
@@ -55,7 +56,7 @@ def _why(detail: JobDetail, _: Sequence[LogLine], now: datetime) -> list[Line]:
             ("Job", str(job.job_uuid)),
             ("User", job.user_id),
             ("Album", job.album),
-            ("Source", job.source_path),
+            ("Source", below(root, job.source_path)),
             ("Size", size(job.source_size)),
             ("Length", None if job.duration_seconds is None else duration(job.duration_seconds)),
             ("Engine", f"{job.engine} on {job.engine_pool}"),
@@ -128,11 +129,11 @@ def _when(at: datetime | None, now: datetime) -> str | None:
     return None if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC ({ago(at, now)})"
 
 
-def _log(_detail: JobDetail, log: Sequence[LogLine], _now: datetime) -> list[Line]:
+def _log(_detail: JobDetail, log: Sequence[LogLine], _now: datetime, _root: str) -> list[Line]:
     return [log_line(line) for line in log] or [(Span(" This job has no log on this machine (yet).", "dim"),)]
 
 
-def _events(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+def _events(detail: JobDetail, _log: Sequence[LogLine], _now: datetime, _root: str) -> list[Line]:
     lines: list[Line] = []
     for event in detail.events:
         mark = state(event.kind) if event.to_state else Span(f"  {event.kind}")
@@ -147,32 +148,32 @@ def _events(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[
     return lines or [(Span(" No events.", "dim"),)]
 
 
-def _files(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+def _files(detail: JobDetail, _log: Sequence[LogLine], _now: datetime, root: str) -> list[Line]:
     lines: list[Line] = [
         heading("Source"),
-        (Span(f" {size(detail.job.source_size):>9}  "), Span(detail.job.source_path)),
+        (Span(f" {size(detail.job.source_size):>9}  "), Span(below(root, detail.job.source_path))),
         heading("Library"),
     ]
     for file in detail.artifacts:
         mark = state(file.state)
         kind = Span(f"{mark.text:<12} {file.kind:<14} ", mark.tone)
-        lines.append((Span(f" {size(file.size):>9}  "), kind, Span(file.path)))
+        lines.append((Span(f" {size(file.size):>9}  "), kind, Span(below(root, file.path))))
     if not detail.artifacts:
         lines.append((Span(" Nothing has been published.", "dim"),))
-    return lines
+    return [*lines, (), (Span(f" All in {root}", "dim"),)] if root else lines
 
 
-def _receipt(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+def _receipt(detail: JobDetail, _log: Sequence[LogLine], _now: datetime, root: str) -> list[Line]:
     lines: list[Line] = []
     for file in detail.artifacts:
         if file.receipt and file.state != "superseded":
-            lines.append(heading(f"{file.kind}: {file.path}"))
+            lines.append(heading(f"{file.kind}: {below(root, file.path)}"))
             lines += [_pair(name, value) for name, value in file.receipt.items() if value not in (None, "", [], {})]
             lines.append(())
     return lines[:-1] or [(Span(" There is no receipt: nothing has been published.", "dim"),)]
 
 
-def _tags(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Line]:
+def _tags(detail: JobDetail, _log: Sequence[LogLine], _now: datetime, _root: str) -> list[Line]:
     """The tags as the metadata stage finished them, where each came from, and the pictures in words."""
     runs = [run.data for run in detail.stages if run.stage == "metadata" and run.state in {"done", "reused"}]
     reading = (runs[-1] or {}).get("reading") if runs else None
@@ -200,6 +201,24 @@ def _tags(detail: JobDetail, _log: Sequence[LogLine], _now: datetime) -> list[Li
 def _pair(name: str, value: Any) -> Line:
     shown = f"{value:.6g}" if isinstance(value, float) else str(value)
     return (Span(f"   {name.replace('_', ' '):<22}", "dim"), Span(shown))
+
+
+def art(picture: Raster, width: int) -> list[Line]:
+    """A picture, two points a character; nothing where it does not fit."""
+    if picture.width + 3 > width:
+        return []
+    lines: list[Line] = [()]
+    for y in range(0, picture.height, 2):
+        spans = [Span("   ")]
+        low = min(y + 1, picture.height - 1)
+        for x in range(picture.width):
+            tone = "#{:02x}{:02x}{:02x}/#{:02x}{:02x}{:02x}".format(*picture.point(x, y), *picture.point(x, low))
+            if spans[-1].tone == tone:
+                spans[-1] = Span(spans[-1].text + "▀", tone)
+            else:
+                spans.append(Span("▀", tone))
+        lines.append(tuple(spans))
+    return lines
 
 
 def sound(sketches: Sequence[tuple[str, Sketch]] | None) -> list[Line]:
@@ -232,15 +251,16 @@ def _scaled(levels: Sequence[float]) -> list[float]:
 
 
 SOUND: Final = "sound"
-"""The view that is made on demand."""
+TAGS: Final = "tags"
+"""The views of which something is made on demand."""
 
-VIEWS: Final[Mapping[str, Callable[[JobDetail, Sequence[LogLine], datetime], list[Line]]]] = {
+VIEWS: Final[Mapping[str, Callable[[JobDetail, Sequence[LogLine], datetime, str], list[Line]]]] = {
     "why": _why,
     "log": _log,
     "events": _events,
     "files": _files,
     "receipt": _receipt,
-    "tags": _tags,
+    TAGS: _tags,
     SOUND: lambda *_: [],
 }
 """Every view by its name, in the order of the tab key."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.db import schema
 from ironclad.errors import BadRequest, IroncladError, Paused
-from ironclad.jobs import control, failures, listing, overview, query
+from ironclad.jobs import control, failures, listing, overview, query, slots
 from ironclad.jobs.feed import EVENT, PROGRESS, Feed
 from ironclad.ops import looking
 from ironclad_tui import local
-from ironclad_tui.source import Done, LibraryView, MaintenanceView
+from ironclad_tui.source import Done, Finding, LibraryView, MaintenanceView
 
 if TYPE_CHECKING:
     import threading
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from ironclad.db.tables import Job
     from ironclad.jobs.feed import Notice
     from ironclad.jobs.search import Filter
+    from ironclad.metadata.raster import Raster
     from ironclad_tui.source import EngineView, SettingView
 
 _TICK_SECONDS: Final = 1.0
 _PACE_SECONDS: Final = 30.0
 _LIBRARY_FILES: Final = 500
 _GROUP_PAGE: Final = 500
+_ART_POINTS: Final = (40, 40)
 
 
 class LiveSource:
@@ -61,6 +64,11 @@ class LiveSource:
 
     @property
     def label(self) -> str:
+        """The data folder."""
+        return str(self._layout.root)
+
+    @property
+    def root(self) -> str:
         """The data folder."""
         return str(self._layout.root)
 
@@ -143,6 +151,27 @@ class LiveSource:
         there = [(name, path) for name, path in files if path.is_file()]
         return tuple((name, sketch(path, self._layout.work, wanted)) for name, path in there)
 
+    def art(self, job_uuid: UUID) -> Raster | None:
+        """The front cover: as the metadata stage keeps it, else as it was published. Raises what the decoder raises."""
+        with self._database.session() as session:
+            detail = query.detail(session, job_uuid, events=0)
+        path = local.cover(self._layout, detail)
+        if path is None:
+            return None
+        from ironclad.metadata.raster import raster  # noqa: PLC0415 - only when somebody looks
+
+        return raster(path, *_ART_POINTS)
+
+    def bundle(self, job_uuid: UUID) -> str:
+        """In the folder that the cockpit was started in, or else in the data folder's backups/."""
+        self._check_writable()
+        from ironclad.ops import bundle  # noqa: PLC0415 - reads packages' versions: only when asked for
+
+        path = local.free_path(f"ironclad-{str(job_uuid)[-8:]}", ".zip", (Path.cwd(), self._layout.backups))
+        with self._database.session() as session:
+            bundle.write(session, self._loaded, job_uuid, path, with_audio=False)
+        return str(path)
+
     def failures(self) -> tuple[failures.FailureGroup, ...]:
         """By cause."""
         with self._database.session() as session:
@@ -162,13 +191,29 @@ class LiveSource:
 
     def engines(self) -> tuple[EngineView, ...]:
         """Installed ones."""
-        return local.engines(self._settings.engine.name)
+        return local.engines(self._settings)
+
+    def check_engine(self, name: str) -> dict[str, Any]:
+        """By importing it where it runs, and reading its models."""
+        from ironclad.engines.checking import check  # noqa: PLC0415 - imports every plugin
+
+        return check(self._layout, name)
 
     def library(self) -> LibraryView:
         """The last files."""
         with self._database.session() as session:
             files = listing.published(session, limit=_LIBRARY_FILES)
         return LibraryView(files, local.problems(files))
+
+    def lint(self) -> tuple[int, tuple[tuple[str, str, str, str], ...]]:
+        """With the tags of every file."""
+        from ironclad.ops.library.survey import survey  # noqa: PLC0415 - reads files: only when asked for
+
+        files, found = survey(self._layout.output)
+        return files, tuple(
+            (one.severity.value, one.rule, one.server, f"{one.message} ({', '.join(map(str, one.paths))})")
+            for one in found
+        )
 
     def maintenance(self) -> MaintenanceView:
         """Disk, folders, folders of no job."""
@@ -179,13 +224,31 @@ class LiveSource:
             self.disk(), looking.folders(self._layout), tuple(name for name in names if name not in known)
         )
 
+    def prunable(self) -> tuple[Finding, ...]:
+        """By the rules of `prune.*`; nothing is deleted."""
+        from ironclad.ops import prune  # noqa: PLC0415 - only when asked for
+
+        return tuple(
+            Finding(one.kind, local.below(self._layout.root, one.path), one.reason, "", one.bytes)
+            for one in prune.plan(self._database, self._settings)
+        )
+
+    def orphans(self) -> tuple[Finding, ...]:
+        """As `ironclad orphans` finds them; nothing is moved."""
+        from ironclad.ops import orphans  # noqa: PLC0415 - only when asked for
+
+        return tuple(
+            Finding(one.kind.value, local.below(self._layout.root, one.path), one.reason, one.todo)
+            for one in orphans.find(self._database, self._settings)
+        )
+
     def settings(self) -> tuple[SettingView, ...]:
         """In force."""
         return local.settings(self._loaded)
 
-    def log(self, service: str, level: str) -> tuple[looking.LogLine, ...]:
+    def log(self, service: str, level: str, job: str = "") -> tuple[looking.LogLine, ...]:
         """The end of the logs."""
-        return looking.log(self._layout, service=service, level=level)
+        return looking.log(self._layout, service=service, level=level, job=job)
 
     def log_services(self) -> tuple[str, ...]:
         """Those with a log."""
@@ -217,6 +280,14 @@ class LiveSource:
         with self._database.session() as session:
             control.pause(session, pool, paused=paused, actor=self._actor)
 
+    def set_slots(self, pool: str, number: int | None) -> int | None:
+        """While everything runs."""
+        self._check_writable()
+        with self._database.session() as session:
+            before = slots.shown(session, pool)
+            slots.change(session, pool, number, actor=self._actor)
+        return before.number if before.changed else None
+
     def _check_writable(self) -> None:
         if self._read_only:
             raise Paused("This is the read-only mode; start `ironclad tui` without --read-only to act.")
@@ -241,8 +312,10 @@ class LiveSource:
         engine = options.get("engine")
         if engine is None:
             return {"stage": options["stage"]}
-        from ironclad.engines.registry import installed_engines  # noqa: PLC0415 - imports every plugin
+        from ironclad.engines import choice  # noqa: PLC0415 - imports every plugin
 
-        pools = installed_engines().get(engine).pools
-        pool = next((name for name in pools if name in self._settings.pools), pools[0])
-        return {"stage": options["stage"], "engine": engine, "engine_pool": pool, "parameters": {}}
+        chosen = choice.choose(self._settings, engine=engine)
+        return {
+            "stage": options["stage"], "engine": chosen.engine, "engine_pool": chosen.pool,
+            "parameters": chosen.parameters,
+        }  # fmt: skip

@@ -15,7 +15,7 @@ from ironclad.jobs.query import JobDetail, PoolView
 from ironclad.jobs.search import Filter, Term, moment
 from ironclad.jobs.states import JobState
 from ironclad.ops.looking import ComponentHealth, DiskView, LogLine
-from ironclad_tui.source import Done, EngineView, LibraryView, MaintenanceView, SettingView
+from ironclad_tui.source import Done, EngineView, Finding, LibraryView, MaintenanceView, SettingView
 
 if TYPE_CHECKING:
     import threading
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ironclad.db.session import Database
     from ironclad.jobs.feed import Notice
     from ironclad.jobs.recording import JobMoment, RecordedEvent, Recording
+    from ironclad.metadata.raster import Raster
 
 _EVENTS: Final = 20
 _STEP_SECONDS: Final = 60.0
@@ -73,6 +74,7 @@ class RecordedSource:
     """
 
     read_only: Final = True
+    root: Final = ""
 
     def __init__(self, found: Recording, at: datetime | None, name: str) -> None:
         self._recording = found
@@ -206,6 +208,14 @@ class RecordedSource:
         """Not recorded."""
         return ()
 
+    def art(self, job_uuid: UUID) -> Raster | None:  # noqa: ARG002 - pictures are not recorded
+        """Not recorded."""
+        return None
+
+    def bundle(self, job_uuid: UUID) -> str:  # noqa: ARG002 - refused
+        """Refused."""
+        _refuse()
+
     def failures(self) -> tuple[FailureGroup, ...]:
         """By cause."""
         groups: dict[tuple[str, str, str], list[JobMoment]] = {}
@@ -229,19 +239,35 @@ class RecordedSource:
         """Not recorded."""
         return ()
 
+    def check_engine(self, name: str) -> dict[str, Any]:  # noqa: ARG002 - refused
+        """Refused."""
+        _refuse()
+
     def library(self) -> LibraryView:
         """Not recorded."""
         return LibraryView((), ())
+
+    def lint(self) -> tuple[int, tuple[tuple[str, str, str, str], ...]]:
+        """Refused."""
+        _refuse()
 
     def maintenance(self) -> MaintenanceView:
         """Not recorded."""
         return MaintenanceView(self.disk(), (), ())
 
+    def prunable(self) -> tuple[Finding, ...]:
+        """Refused."""
+        _refuse()
+
+    def orphans(self) -> tuple[Finding, ...]:
+        """Refused."""
+        _refuse()
+
     def settings(self) -> tuple[SettingView, ...]:
         """Not recorded."""
         return ()
 
-    def log(self, service: str, level: str) -> tuple[LogLine, ...]:  # noqa: ARG002 - logs are not recorded
+    def log(self, service: str, level: str, job: str = "") -> tuple[LogLine, ...]:  # noqa: ARG002 - logs are not recorded
         """Not recorded."""
         return ()
 
@@ -254,6 +280,10 @@ class RecordedSource:
         _refuse()
 
     def pause(self, pool: str | None, *, paused: bool) -> None:  # noqa: ARG002 - likewise
+        """Refused."""
+        _refuse()
+
+    def set_slots(self, pool: str, number: int | None) -> int | None:  # noqa: ARG002 - likewise
         """Refused."""
         _refuse()
 

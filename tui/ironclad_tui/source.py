@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ironclad.jobs.overview import Glance
     from ironclad.jobs.query import JobDetail
     from ironclad.jobs.search import Filter
+    from ironclad.metadata.raster import Raster
     from ironclad.ops.looking import ComponentHealth, DiskView, FolderSize, LogLine
 
 
@@ -32,7 +33,8 @@ class EngineView:
     status: str
     error: str
     data: dict[str, Any]
-    """What the engine declares (`EngineSpec.to_dict`)."""
+    """What the engine declares (`EngineSpec.to_dict`); `environment` is its private one (None: not built), and each
+    model has `stored`: whether it is in the store (None: it has no weights), and `official`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,17 @@ class MaintenanceView:
     disk: DiskView
     folders: tuple[FolderSize, ...]
     orphans: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a look at the folders found: what, where and why, and what to do about it."""
+
+    kind: str
+    path: str
+    reason: str
+    todo: str = ""
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,10 @@ class Source(Protocol):
     @property
     def label(self) -> str:
         """What is looked at: the data folder, or the recording."""
+
+    @property
+    def root(self) -> str:
+        """The data folder, which paths are shown without; empty if there is none."""
 
     @property
     def read_only(self) -> bool:
@@ -115,6 +132,12 @@ class Source(Protocol):
     def sketches(self, job_uuid: UUID) -> tuple[tuple[str, Sketch], ...]:
         """The job's original and what was published of it, as far as they are on this machine, decoded and measured."""
 
+    def art(self, job_uuid: UUID) -> Raster | None:
+        """The job's front cover, small; None if it has none."""
+
+    def bundle(self, job_uuid: UUID) -> str:
+        """Write the diagnostic bundle of a job; returns its path."""
+
     def failures(self) -> tuple[FailureGroup, ...]:
         """Failed jobs by their cause."""
 
@@ -127,17 +150,29 @@ class Source(Protocol):
     def engines(self) -> tuple[EngineView, ...]:
         """The engines."""
 
+    def check_engine(self, name: str) -> dict[str, Any]:
+        """Try an engine and its models (`ironclad.engines.checking.check`): takes seconds."""
+
     def library(self) -> LibraryView:
         """The library."""
+
+    def lint(self) -> tuple[int, tuple[tuple[str, str, str, str], ...]]:
+        """Read every file of the library: how many there are, and all problems."""
 
     def maintenance(self) -> MaintenanceView:
         """Disk and leftovers."""
 
+    def prunable(self) -> tuple[Finding, ...]:
+        """What pruning would delete now."""
+
+    def orphans(self) -> tuple[Finding, ...]:
+        """Files without jobs, jobs without files, leftovers."""
+
     def settings(self) -> tuple[SettingView, ...]:
         """The settings in force."""
 
-    def log(self, service: str, level: str) -> tuple[LogLine, ...]:
-        """The end of the services' logs."""
+    def log(self, service: str, level: str, job: str = "") -> tuple[LogLine, ...]:
+        """The end of the services' logs; of one job by the end of its id."""
 
     def log_services(self) -> tuple[str, ...]:
         """The services that have a log."""
@@ -147,3 +182,6 @@ class Source(Protocol):
 
     def pause(self, pool: str | None, *, paused: bool) -> None:
         """Pause or resume a pool, or (None) the pipeline."""
+
+    def set_slots(self, pool: str, number: int | None) -> int | None:
+        """Run so many jobs of a pool at a time, or (None) as many as the settings say; returns what was set before."""

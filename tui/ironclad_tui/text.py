@@ -76,6 +76,11 @@ def safe_end(value: object, limit: int) -> str:
     return printable(text)
 
 
+def below(root: str, path: str) -> str:
+    """A path without the data folder that everything is in: what is left tells more."""
+    return path[len(root) + 1 :] if root and path.startswith(f"{root}/") else path
+
+
 def spark(values: Sequence[int], width: int) -> str:
     """A row of block characters, the newest values on the right; each column is the sum of its share of values.
 

@@ -8,6 +8,8 @@ from textual.theme import Theme
 
 _PLAIN: Final = {"footer-key-foreground": "#ffffff", "block-cursor-text-style": "reverse", "border": "#ffffff"}
 
+MONO: Final = "ironclad-mono"
+"""The look without colours."""
 THEMES: Final = (
     Theme(
         name="ironclad-dark", primary="#7aa2f7", secondary="#9ece6a", accent="#7dcfff", warning="#e0af68",
@@ -25,7 +27,7 @@ THEMES: Final = (
         panel="#000000", dark=True, variables={"border": "#ffffff", "footer-key-foreground": "#ffff00"},
     ),
     Theme(
-        name="ironclad-mono", primary="#ffffff", secondary="#ffffff", accent="#ffffff", warning="#ffffff",
+        name=MONO, primary="#ffffff", secondary="#ffffff", accent="#ffffff", warning="#ffffff",
         error="#ffffff", success="#ffffff", foreground="#ffffff", background="#000000", surface="#000000",
         panel="#000000", dark=True,
         variables={

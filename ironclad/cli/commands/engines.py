@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ironclad.cli import exits, options, output, text
-from ironclad.engines import choice, environments, install
-from ironclad.engines.models import ModelStore
+from ironclad.engines import checking, choice, environments, install
 from ironclad.engines.registry import installed_engines
-from ironclad.errors import BadRequest, IroncladError
+from ironclad.errors import BadRequest
 
 if TYPE_CHECKING:
     from ironclad.config import Settings
@@ -200,26 +199,15 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Import the engine where it runs, and read every byte of its models."""
-    settings = options.of(context).settings()
-    spec = choice.declared(settings.layout, name)
-    report = install.check(settings.layout, spec)
-    store = ModelStore(settings.layout)
-    there: list[str] = []
-    problems: list[dict[str, Any]] = []
-    for stored in store.models(name):
-        try:
-            store.required(spec, stored.name)
-            there.append(stored.name)
-        except IroncladError as exc:
-            problems.append({"model": stored.name, "error": exc.to_dict()})
+    report = checking.check(options.of(context).settings().layout, name)
     if as_json:
-        output.print_json({"engine": name, **report, "models": there, "problems": problems})
+        output.print_json(report)
     else:
         output.say(f"{name} runs with Python {report['python']}; devices: {', '.join(report['devices'])}.")
-        output.say(f"Models: {', '.join(there) or 'none'}.")
-        for problem in problems:
+        output.say(f"Models: {', '.join(report['models']) or 'none'}.")
+        for problem in report["problems"]:
             output.remark(f"{problem['model']}: {problem['error']['detail']}", style="red")
-    if problems:
+    if report["problems"]:
         raise typer.Exit(exits.FAILED)
 
 

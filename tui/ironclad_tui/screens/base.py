@@ -152,8 +152,8 @@ class CockpitScreen(Screen[None]):
         if glance is None:
             return (Span(" … reading", "dim"),)
         problem = overview.worst(glance)
-        key = next((key for key, name, _ in SCREENS if name == problem.where), "")
-        hint = "" if problem.severity == "ok" or problem.where == self.id else f"  [{key}] shows it"
+        key, title = next((key, title) for key, name, title in SCREENS if name == problem.where)
+        hint = "" if problem.severity == "ok" or title == self.HEADING else f"  [{key}] shows it"
         mark = _SEVERITY[problem.severity]
         return (Span(f" {mark.text}", mark.tone), Span(problem.text, mark.tone), Span(hint, "dim"))
 

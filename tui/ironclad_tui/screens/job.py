@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from textual.binding import Binding, BindingType
 
-from ironclad.errors import NotFound
-from ironclad_tui.jobview import SOUND, VIEWS, render, sound
+from ironclad.errors import DatabaseUnavailable, IroncladError, NotFound
+from ironclad_tui.jobview import SOUND, TAGS, VIEWS, art, render, sound
 from ironclad_tui.screens.base import CockpitScreen
+from ironclad_tui.screens.dialogs import Confirm
 from ironclad_tui.text import Line, Span
+from ironclad_tui.themes import MONO
 from ironclad_tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ironclad.audio.sketch import Sketch
     from ironclad.jobs.overview import Glance
     from ironclad.jobs.query import JobDetail
+    from ironclad.metadata.raster import Raster
     from ironclad.ops.looking import LogLine
 
 _NAMES: Final = tuple(VIEWS)
@@ -45,7 +48,8 @@ class JobScreen(CockpitScreen):
         Binding("c", "act('cancel')", "Cancel"),
         Binding("o", "act('hold')", "Hold", show=False),
         Binding("O", "act('release')", "Release", show=False),
-        Binding("y", "copy", "Copy id"),
+        Binding("b", "bundle", "Bundle"),
+        Binding("y", "copy", "Copy id", show=False),
         Binding("escape,h,backspace", "back", "Back", key_display="esc"),
     ]
 
@@ -58,6 +62,8 @@ class JobScreen(CockpitScreen):
         self._log: tuple[LogLine, ...] = ()
         self._sketched: str | None = None
         self._sketches: tuple[tuple[str, Sketch], ...] | None = None
+        self._art: Raster | None = None
+        self._art_asked = False
 
     def body(self) -> ComposeResult:
         """The names of the views, and one of them."""
@@ -113,7 +119,10 @@ class JobScreen(CockpitScreen):
         if self.view == SOUND:
             view.show([*lines, *sound(self._sketches)])
         else:
-            view.show([*lines, *render(self.view, self.detail, self._log, self.source.now())])
+            lines += render(self.view, self.detail, self._log, self.source.now(), self.source.root)
+            if self.view == TAGS and self._art is not None:
+                lines += art(self._art, self.app.size.width)
+            view.show(lines)
 
     def _listen(self) -> None:
         """Decode and measure: work, so only for who looks, and once for each state of the job."""
@@ -128,6 +137,26 @@ class JobScreen(CockpitScreen):
 
         self.ask("sound", lambda: self.source.sketches(job), made)
 
+    def _picture(self) -> None:
+        """Decode the cover: for who looks, once, and where there are colours."""
+        if self._art_asked or self.app.theme == MONO or (self.detail is not None and not self.detail.stages):
+            return
+        self._art_asked, job = True, self.job_uuid
+
+        def made(found: Raster | None) -> None:
+            self._art = found
+            self._draw()
+
+        self.ask("art", lambda: self._decoded(job), made)
+
+    def _decoded(self, job: UUID) -> Raster | None:
+        try:
+            return self.source.art(job)
+        except IroncladError as exc:
+            if isinstance(exc, DatabaseUnavailable):
+                raise
+            return None  # what is wrong with it is said in words among the tags
+
     def action_view(self, step: int) -> None:
         """The next view."""
         self.action_show_view(_NAMES[(_NAMES.index(self.view) + step) % len(_NAMES)])
@@ -137,6 +166,8 @@ class JobScreen(CockpitScreen):
         self.view = name
         if name == SOUND:
             self._listen()
+        elif name == TAGS:
+            self._picture()
         self._draw()
         self.lines("#view").action_scroll_edge(1 if name in {"log", "events"} else -1)
 
@@ -151,6 +182,23 @@ class JobScreen(CockpitScreen):
             self.cockpit.actions.replay([self.job_uuid], [engine.name for engine in engines if not engine.error])
 
         self.ask("engines", self.source.engines, chosen)
+
+    def action_bundle(self) -> None:
+        """All that is known of it in one archive."""
+        job = self.job_uuid
+
+        def answered(yes: bool | None) -> None:  # noqa: FBT001 - Textual's callback
+            if yes:
+                self.ask("bundle", lambda: self.source.bundle(job), self._bundled)
+
+        details = [
+            "All that is known of it goes into one archive on this machine:",
+            "history, logs, settings without secrets, versions; no music.",
+        ]
+        self.app.push_screen(Confirm("Write the diagnostic bundle of this job?", details), answered)
+
+    def _bundled(self, path: str) -> None:
+        self.cockpit.say(f"{path} is written. Look into it before you send it.", title="Bundle")
 
     def action_copy(self) -> None:
         """The id, by the terminal's own clipboard (OSC 52)."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from textual.binding import Binding, BindingType
 
 from ironclad_tui.screens.base import CockpitScreen
+from ironclad_tui.screens.dialogs import Ask
 from ironclad_tui.text import Line, Span
 from ironclad_tui.widgets.lines import Lines
 
@@ -28,12 +29,14 @@ class LogScreen(CockpitScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "service", "Service"),
         Binding("v", "level", "Level"),
+        Binding("slash", "job", "Job"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.service = ""
         self.level = "info"
+        self.job = ""
 
     def body(self) -> ComposeResult:
         """Lines, and what is shown of them."""
@@ -47,8 +50,8 @@ class LogScreen(CockpitScreen):
 
     def reload(self) -> None:
         """Ask."""
-        service, level = self.service, self.level
-        self.ask("log", lambda: self.source.log(service, level), self._show)
+        service, level, job = self.service, self.level, self.job
+        self.ask("log", lambda: self.source.log(service, level, job), self._show)
 
     def shown_glance(self, glance: Glance) -> None:  # noqa: ARG002 - only a clock here
         """Logs have no events of their own: they are read anew with every glance."""
@@ -58,7 +61,8 @@ class LogScreen(CockpitScreen):
     def _show(self, lines: tuple[LogLine, ...]) -> None:
         self.lines("#log").show([log_line(line) for line in lines] or [" No log lines."])
         service = self.service or "all services"
-        self.lines("#status").show([(Span(f" {service}", "strong"), Span(f" · {self.level} and worse"))])
+        about = f" · job {self.job}" if self.job else ""
+        self.lines("#status").show([(Span(f" {service}", "strong"), Span(f" · {self.level} and worse{about}"))])
 
     def action_service(self) -> None:
         """Of one service, or of all."""
@@ -71,6 +75,16 @@ class LogScreen(CockpitScreen):
             self.cockpit.choose("Service", [("all", ""), *((name, f"logs/{name}.jsonl") for name in names)], chosen)
 
         self.ask("services", self.source.log_services, known)
+
+    def action_job(self) -> None:
+        """Of one job, or of all."""
+
+        def named(text: str | None) -> None:
+            if text is not None:
+                self.job = "" if text == "all" else text.casefold()
+                self.reload()
+
+        self.app.push_screen(Ask("Job (its id or the end of it; all: of every job)", self.job or "all"), named)
 
     def action_level(self) -> None:
         """The next level."""

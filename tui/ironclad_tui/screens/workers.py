@@ -1,4 +1,4 @@
-"""Workers and queues: pools with their pauses, services with their heartbeats."""
+"""Workers and queues: pools with their pauses and slots, services with their heartbeats."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class WorkersScreen(CockpitScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pause", "Pause/resume pool"),
         Binding("P", "app.pause_pipeline", "Pause/resume all"),
+        Binding("n", "slots", "Jobs at a time"),
+        Binding("D", "app.drain", "Drain"),
     ]
 
     def body(self) -> ComposeResult:
@@ -86,6 +88,14 @@ class WorkersScreen(CockpitScreen):
         if glance is not None and pool is not None:
             paused = next(view.paused for view in glance.pools if view.name == pool)
             self.cockpit.actions.pause(pool, paused=not paused)
+
+    def action_slots(self) -> None:
+        """Of the pool under the cursor."""
+        pool = self.query_one("#pools-grid", Grid).cursor_key
+        glance = self.cockpit.glance
+        if glance is not None and pool is not None:
+            now = next(view.slots for view in glance.pools if view.name == pool)
+            self.cockpit.actions.slots(pool, now)
 
 
 def _service(service: Service, glance: Glance) -> Row:

@@ -76,8 +76,12 @@ class Toned(Widget):
         return self._styles_of[1].get("") or self.rich_style
 
     def tone(self, name: str) -> Style:
-        """The style of a tone on this widget's background."""
-        return self._styles_of[1].get(name) or self.base_style
+        """The style of a tone on this widget's background; `#rrggbb/#rrggbb` is a colour on a colour, for pictures."""
+        found = self._styles_of[1].get(name)
+        if found is None and name.startswith("#"):
+            color, _, background = name.partition("/")
+            return Style(color=color, bgcolor=background)
+        return found or self.base_style
 
     def strip(self, spans: Iterable[Span], width: int, over: Style | None = None) -> Strip:
         """One line; `over` is laid over every span (the cursor)."""
