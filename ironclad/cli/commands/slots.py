@@ -34,9 +34,10 @@ def slots(
     reset: Annotated[bool, typer.Option("--reset", help="As many as the settings say.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show or change how many jobs a pool runs at a time, on all its workers together, while everything runs.
+    """Show or change how many jobs a pool runs at a time.
 
-    It stays so, over restarts too, until --reset. Running jobs finish. More jobs at a time need more memory.
+    On all its workers together, while everything runs. It stays so, over restarts too, until --reset. Running jobs
+    finish. More jobs at a time need more memory.
     """
     if reset and number is not None:
         raise BadRequest("Give a number or --reset, not both.")
