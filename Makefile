@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline scale
+ENGINE_PLUGINS := ironclad-engine-demucs ironclad-engine-spleeter
 # Only the project's own settings reach demo and tests, never the operator's.
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
 
@@ -39,10 +40,10 @@ chaos: $(STAMP) ## Kill, fail, pause and cut off all that touches files; rewrite
 chaos-system: $(STAMP) ## Let a seeded monkey loose on a whole installation: 50 songs, 3 seeds
 	$(CLEAN) $(BIN)/python -m pytest -m chaos -s tests/chaos/system
 
-engines-real: $(STAMP) ## Real weights on real music: IRONCLAD_TEST_MODELS=FOLDER make engines-real (installs torch, 1 GB)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable plugins/ironclad-engine-demucs
+engines-real: $(STAMP) ## Real weights on real music: IRONCLAD_TEST_MODELS=FOLDER make engines-real (installs 4 GB)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(ENGINE_PLUGINS:%=--editable plugins/%)
 	$(CLEAN) IRONCLAD_TEST_ENGINES=$${IRONCLAD_TEST_ENGINES:-engines-data} $(BIN)/python -m pytest -m "" -p no:randomly tests/e2e/test_real_engines.py -rs; \
-	  status=$$?; $(BIN)/python -m pip uninstall --quiet --yes ironclad-engine-demucs; exit $$status
+	  status=$$?; $(BIN)/python -m pip uninstall --quiet --yes $(ENGINE_PLUGINS); exit $$status
 
 check: $(STAMP) ## Lint, format, types, layers
 	$(BIN)/ruff check .

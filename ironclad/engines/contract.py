@@ -35,7 +35,10 @@ def pool_of(device: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """One file of a model: its path in the model's folder, size in bytes, SHA-256 in hex, and where it comes from."""
+    """One file of a model: its path in the model's folder, size in bytes, SHA-256 in hex, and where it comes from.
+
+    A size of 0 is one that the plugin's author does not know; the digest alone decides.
+    """
 
     path: str
     size: int

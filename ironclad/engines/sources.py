@@ -40,8 +40,9 @@ def download(
     """
     if not file.sources:
         raise NotFound(f"{file.path} has no source to download it from; use `ironclad models import`.")
-    if target.is_file() and target.stat().st_size == file.size and sha256(target) == file.sha256:
-        progress(file.size, file.size)
+    size = target.stat().st_size if target.is_file() else None
+    if size is not None and file.size in {0, size} and sha256(target) == file.sha256:
+        progress(size, size)
         return
     own = client or httpx.Client(timeout=_TIMEOUT, follow_redirects=True)
     problems: list[str] = []
@@ -64,7 +65,7 @@ def download(
 
 def _fetch(client: httpx.Client, url: str, target: Path, size: int, progress: Callable[[int, int], None]) -> None:
     have = target.stat().st_size if target.is_file() else 0
-    if have >= size:
+    if have >= size > 0:
         durable.remove(target, reason="longer than the file, or damaged")
         have = 0
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
@@ -77,7 +78,7 @@ def _fetch(client: httpx.Client, url: str, target: Path, size: int, progress: Ca
         with durable.stored(target), target.open("ab" if have else "wb") as stream:
             for chunk in response.iter_bytes(_CHUNK):
                 have += len(chunk)
-                if have > size:
+                if have > size > 0:
                     raise httpx.TransportError(f"more than the {size} bytes that it should have")
                 stream.write(chunk)
                 progress(have, size)

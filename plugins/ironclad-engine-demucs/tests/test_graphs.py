@@ -106,6 +106,15 @@ def test_auto_takes_one_that_agrees_and_keeps_the_finding(model: Path, monkeypat
     (model / "findings.json").unlink()
 
 
+def test_on_a_busy_machine_the_first_that_is_right_will_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_findings", lambda: None)
+    monkeypatch.setattr(backends, "_PATIENCE_SECONDS", -1.0)
+    said: list[str] = []
+    first, *others = backends.usable(model, "mine")
+    assert backends.choose(model, "mine", say=said.append).backend == first
+    assert [line.split()[1] for line in said if "not tried" in line] == others
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "pytorch", "auto"])
 def test_the_operator_can_force_one(backend: str, model: Path, reader: Callable[[int], Any]) -> None:
     if backend in RUNTIMES:

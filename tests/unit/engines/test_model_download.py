@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,23 @@ def test_rubble_of_full_length_is_fetched_anew(site: Site, tmp_path: Path) -> No
     (tmp_path / "w.bin").write_bytes(b"x" * len(CONTENT))
     sources.download(declared(site.url), tmp_path / "w.bin")
     assert (tmp_path / "w.bin").read_bytes() == CONTENT
+
+
+def test_a_size_that_nobody_knows(site: Site, tmp_path: Path) -> None:
+    unknown = replace(declared(site.url), size=0)
+    site.cut = 600_000
+    with pytest.raises(ModelUnreachable):
+        sources.download(unknown, tmp_path / "w.bin")
+    site.cut, kept = None, (tmp_path / "w.bin").stat().st_size
+    assert kept > 0
+    for _ in range(2):
+        sources.download(unknown, tmp_path / "w.bin")
+        assert (tmp_path / "w.bin").read_bytes() == CONTENT
+    assert site.asked == [None, f"bytes={kept}-"]
+    site.content = CONTENT + b"more"
+    (tmp_path / "w.bin").unlink()
+    with pytest.raises(ModelMismatch):
+        sources.download(unknown, tmp_path / "w.bin")
 
 
 def test_no_source(tmp_path: Path) -> None:
