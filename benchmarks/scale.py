@@ -1,6 +1,6 @@
 """What grows with what: jobs a minute of dispatcher and Prefect server, and what each worker costs the server.
 
-    python benchmarks/scale.py [--jobs 3000] [--runs 16] [--asks 150] [--json]
+    python benchmarks/scale.py [--jobs 1500] [--runs 12] [--asks 60] [--json]
 
 1. The dispatcher alone, on an executor that takes everything at once: jobs a minute, processor time a job.
 2. The Prefect server alone: creating a run, an asking worker, a worker's heartbeat: processor time of the server each.
@@ -178,9 +178,9 @@ def prefect(runs: int, asks: int) -> dict[str, Any]:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=3000)
-    parser.add_argument("--runs", type=int, default=16)
-    parser.add_argument("--asks", type=int, default=150)
+    parser.add_argument("--jobs", type=int, default=1500)
+    parser.add_argument("--runs", type=int, default=12)
+    parser.add_argument("--asks", type=int, default=60)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     result: dict[str, Any] = {"dispatcher": dispatcher(options.jobs), "prefect": prefect(options.runs, options.asks)}

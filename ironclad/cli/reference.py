@@ -19,7 +19,7 @@ import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from ironclad.cli import exits
+from ironclad.cli import exits, reference_hooks
 from ironclad.cli.main import COMMANDS, PROGRAM, app
 from ironclad.config import PREFIX, Settings
 from ironclad.errors import CATALOGUE
@@ -66,7 +66,10 @@ _METRICS: Final = (
 
 def pages() -> dict[str, str]:
     """Every page by its file name."""
-    return {"cli.md": cli(), "settings.md": settings(), "errors.md": errors(), "metrics.md": metrics()}
+    hooks = reference_hooks.page(_MADE)
+    return {
+        "cli.md": cli(), "settings.md": settings(), "errors.md": errors(), "metrics.md": metrics(), "hooks.md": hooks
+    }  # fmt: skip
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ironclad.cli import exits, reference
+from ironclad.cli import exits, reference, reference_hooks
 from ironclad.cli.main import COMMANDS
 from ironclad.config import Settings
+from ironclad.errors import CATALOGUE
+from ironclad.ops.metric_table import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,3 +75,51 @@ def test_every_command_with_json_documents_its_keys() -> None:
     found = dict(json_commands())
     assert len(found) >= 20
     assert [path for path, keys in found.items() if not keys] == []
+
+
+def test_every_hook_is_listed_with_its_sentence_and_what_it_passes() -> None:
+    page = reference.pages()["hooks.md"]
+    found = reference_hooks.hooks()
+    assert set(found) >= {"ironclad_engines", "ironclad_scan_triggers"}
+    for name, call in found.items():
+        assert f"## `{name}`" in page
+        sentence = " ".join((call.__doc__ or "").split())
+        assert sentence
+        assert sentence in " ".join(page.split())
+    for passed in reference_hooks.PASSED:
+        assert f"### {passed.__name__}\n" in page
+        for field in getattr(passed, "__dataclass_fields__", {}):
+            assert f"| `{field}` | " in page
+
+
+def documented(page: str, name: str) -> bool:
+    return re.search(rf"`{re.escape(name)}`", page) is not None
+
+
+def test_all_that_there_is_is_documented() -> None:
+    """Settings, commands, hooks, metrics and error codes: 100 %."""
+    pages = reference.pages()
+
+    def leaves(model: Any, prefix: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            nested, suffix = reference._nested(field.annotation)
+            if nested is not None and not suffix:
+                yield from leaves(nested, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+
+    def commands(command: Any, path: str) -> Iterator[str]:
+        yield path
+        for name, child in getattr(command, "commands", {}).items():
+            yield from commands(child, f"{path} {name}")
+
+    settings = list(leaves(Settings, ""))
+    called = [path for entry in COMMANDS for path in commands(entry.load(), f"ironclad {entry.name}")]
+    assert len(settings) > 80
+    assert len(called) > 60
+    assert [name for name in settings if not documented(pages["settings.md"], name)] == []
+    assert [path for path in called if f"## {path}\n" not in pages["cli.md"]] == []
+    assert [spec.name for spec in METRICS if not documented(pages["metrics.md"], spec.name)] == []
+    ours = [code for code, entry in CATALOGUE.items() if entry.__module__.startswith("ironclad.")]
+    assert [code for code in ours if not documented(pages["errors.md"], code)] == []
+    assert [name for name in reference_hooks.hooks() if not documented(pages["hooks.md"], name)] == []
