@@ -6,8 +6,10 @@ import re
 import shlex
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -84,6 +86,47 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
             r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text(encoding="utf-8")
         )
         assert loaded == [], f"{page.name} loads from elsewhere"
+    assert dead_links(tmp_path / "site") == []
+
+
+class Links(HTMLParser):
+    """The ids of a page and where its links lead."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.targets: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.add(value)
+            elif (tag, name) in {("a", "href"), ("link", "href"), ("img", "src"), ("script", "src")} and value:
+                self.targets.append(value)
+
+
+def dead_links(site: Path) -> list[str]:
+    """Links of a built site that lead to no file, or to no place in it."""
+    pages = {page: Links(page) for page in site.rglob("*.html") if page.name != "404.html"}
+    found = []
+    for page, links in pages.items():
+        for target in links.targets:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc or target in {"#", "."}:
+                continue
+            base = site if parts.path.startswith("/") else page.parent
+            file = (base / unquote(parts.path).lstrip("/")).resolve() if parts.path else page
+            file = file / "index.html" if file.is_dir() else file
+            lost = parts.fragment and file in pages and unquote(parts.fragment) not in pages[file].ids
+            if not file.exists() or lost:
+                found.append(f"{page.relative_to(site)}: {target}")
+    return found
+
+
+def test_dead_links_of_a_site_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<h1 id="x"></h1><a href="#x"></a><a href="#y"></a><a href="b.html"></a>')
+    assert dead_links(tmp_path) == ["a.html: #y", "a.html: b.html"]
 
 
 def shown(name: str) -> Iterator[list[str]]:
