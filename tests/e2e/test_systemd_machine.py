@@ -26,7 +26,7 @@ SYSTEMD = Path("/lib/systemd/systemd")
 NAMESPACES = "unshare --mount --pid --cgroup --ipc --uts --net --fork --mount-proc"
 ENTER = f'echo $$ > "$0/cgroup.procs" && exec {NAMESPACES} --kill-child bash "$1"'
 PATIENCE = 500.0
-UNITS = ("postgres", "schema", "prefect", "watch", "dispatch", "worker@cpu")
+UNITS = ("postgres", "schema", "prefect", "watch", "dispatch", "notify", "worker@cpu")
 
 
 def cgroup2() -> Path | None:

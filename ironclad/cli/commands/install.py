@@ -12,6 +12,7 @@ from ironclad import durable
 from ironclad.cli import options, output
 from ironclad.ops.install import compose as project
 from ironclad.ops.install import files, units
+from ironclad.ops.install.services import CONFIG, ROLES, Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def systemd(
         typer.Option(
             "--only",
             metavar="SERVICE",
-            help="Services of this host, repeated: postgres, prefect, watch, dispatch, worker.",
+            help="Services of this host, repeated: postgres, prefect, watch, dispatch, notify, worker.",
         ),
     ] = None,
     allow: Annotated[
@@ -80,10 +81,10 @@ def systemd(
     data_dir = _SYSTEM_DATA if loaded.origin("data_dir") == "default" else settings.layout.root
     own = {"postgres"} if settings.database_url is not None else set()
     remote = {"prefect"} if settings.prefect.api_url is not None else set()
-    host = units.Host(
+    host = Host(
         program=program or Path(sys.executable).with_name("ironclad"), data_dir=data_dir, user=user,
         pools=tuple(settings.pools),
-        roles=tuple(only) if only else tuple(role for role in units.ROLES if role not in own | remote),
+        roles=tuple(only) if only else tuple(role for role in ROLES if role not in own | remote),
         drain_seconds=settings.prefect.drain_seconds,
         write_paths=(
             *(one.path for one in settings.ingest.roots if not one.path.is_relative_to(data_dir)),
@@ -95,7 +96,7 @@ def systemd(
         "systemd-sysusers", "systemd-tmpfiles --create", "systemctl daemon-reload",
         "systemctl enable --now ironclad.target",
     ]  # fmt: skip
-    once = {units.CONFIG.relative_to("/"): units.settings_file(host)}
+    once = {CONFIG.relative_to("/"): units.settings_file(host)}
     planned = files.plan(root.absolute(), units.render(host), _FORMER, once)
     _carry_out(planned, commands, dry_run=dry_run, force=force, as_json=as_json)
 

@@ -96,6 +96,7 @@ def _compose(project: Project) -> str:
         ),
         _service("watch", "run watch", memory="1g", cpus="1.0"),
         _service("dispatch", "run dispatch", memory="2g", cpus="1.0", after=after_prefect),
+        _service("notify", "run notify", memory="512m", cpus="0.5", more="    networks: [inside, outside]\n"),
         _worker("cpu", after_prefect, grace),
         _worker("gpu", after_prefect, grace),
         _FULL,

@@ -55,9 +55,8 @@ def initial() -> dict[Path, str]:
 
 
 def _prometheus() -> str:
-    ports = {
-        name: name.removesuffix("-2") for name in (*PREFECT_SERVERS, "watch", "dispatch", "worker-cpu", "worker-gpu")
-    }
+    names = (*PREFECT_SERVERS, "watch", "dispatch", "notify", "worker-cpu", "worker-gpu")
+    ports = {name: name.removesuffix("-2") for name in names}
     targets = "".join(f"          - {name}:{BASE_PORT + directory.OFFSETS[like]}\n" for name, like in ports.items())
     return f"""{_MADE}# Services of profiles that do not run are shown as down.
 global:

@@ -18,7 +18,7 @@ systemctl daemon-reload
 date +%s.%N > $results/begun
 systemctl enable --now ironclad.target
 date +%s.%N > $results/ready
-units='ironclad-postgres ironclad-schema ironclad-prefect ironclad-watch ironclad-dispatch ironclad-worker@cpu'
+units='ironclad-postgres ironclad-schema ironclad-prefect ironclad-watch ironclad-dispatch ironclad-notify ironclad-worker@cpu'
 show $units > $results/started
 for unit in $units; do
     pid=$(systemctl show -P MainPID $unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ironclad.ops.install import compose, files, units
+from ironclad.ops.install.services import Host
 
 ROOT = Path(__file__).parents[3]
 
@@ -18,7 +19,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         path.unlink()
-    host = units.Host(Path("/opt/ironclad/bin/ironclad"), Path("/var/lib/ironclad"), pools=("cpu", "gpu"))
+    host = Host(Path("/opt/ironclad/bin/ironclad"), Path("/var/lib/ironclad"), pools=("cpu", "gpu"))
     for path, text in units.render(host).items():
         name = path.name if path.parts[1] == "systemd" else f"{path.parts[1].removesuffix('.d')}.conf"
         (folder / name).write_text(files.sealed(text), encoding="utf-8")

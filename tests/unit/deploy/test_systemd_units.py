@@ -16,7 +16,8 @@ from ironclad.cli.main import COMMANDS
 from ironclad.config import load
 from ironclad.errors import BadRequest
 from ironclad.ops.install import files, units
-from ironclad.ops.install.units import UNITS, Host
+from ironclad.ops.install.services import Host
+from ironclad.ops.install.units import UNITS
 from ironclad.ops.services import registry
 
 if TYPE_CHECKING:
