@@ -31,8 +31,7 @@ IRONCLAD_API = {version}
 
 
 @hookimpl
-def {name}{signature}:
-    ...
+def {name}{signature}: ...
 ```
 
 ```toml
