@@ -466,6 +466,15 @@ class SecretsUnavailable(IroncladError):
     hint = "Services wait and try again by themselves. Check VAULT_ADDR, the network, and whether the Vault is sealed."
 
 
+class PrefectRefused(PrefectUnavailable):
+    """The Prefect server refuses to run the job."""
+
+    code = "E_PREFECT_REFUSED"
+    kind = ErrorKind.CONFIG
+    retryable = False
+    hint = "See the server's answer; a Prefect of another version is the usual cause. Then `ironclad retry`."
+
+
 class MetadataServiceUnavailable(IroncladError):
     """MusicBrainz, AcoustID or the Cover Art Archive does not answer."""
 

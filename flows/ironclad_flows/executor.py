@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from ironclad.errors import PrefectUnavailable
+from ironclad.errors import PrefectRefused, PrefectUnavailable
 from ironclad.jobs.executor import RunState
 from ironclad_flows.environment import api_url
 from ironclad_flows.wake import wake
@@ -72,6 +73,8 @@ _STATES = {
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 200
+# What is wrong with the request itself; of the others (no access, a wrong time, too many) the job knows nothing.
+_REFUSALS = frozenset({400, 409, 413, 414, 422, 431})
 _MOST_RUNNING = 200  # Prefect's own limit of a page; pools have far fewer slots
 
 
@@ -114,8 +117,14 @@ class PrefectExecutor:
     # --- ironclad.jobs.executor.Executor --------------------------------------------------------------------------
 
     def submit(self, request: FlowRequest) -> str:
-        """Create the flow run, or find the one that this key made before, and return its id."""
-        run = self._create(_Call(self._client), request)
+        """Create the flow run, or find the one that this key made before, and return its id.
+
+        A server that does not take the job's name or tags gets a run without them.
+        """
+        try:
+            run = self._create(_Call(self._client), request)
+        except PrefectRefused:
+            run = self._create(_Call(self._client), replace(request, name=str(request.job_uuid), tags=()))
         if self._run_dir is not None:
             wake(self._run_dir, request.pool)
         return str(run["id"])
@@ -174,11 +183,12 @@ class PrefectExecutor:
         }
         with self._lock:
             deployment = self._deployments.get(request.pool) or self._deploy(call, request.pool)
-        run = call.json("POST", f"/deployments/{deployment}/create_flow_run", body, missing=True)
+        path = f"/deployments/{deployment}/create_flow_run"
+        run = call.json("POST", path, body, missing=True, refusable=True)
         if run is None:  # Prefect has lost its database, or somebody deleted the deployment
             with self._lock:
                 deployment = self._deploy(call, request.pool)
-            run = call.json("POST", f"/deployments/{deployment}/create_flow_run", body)
+            run = call.json("POST", f"/deployments/{deployment}/create_flow_run", body, refusable=True)
         return dict(run)
 
     def _deploy(self, call: _Call, pool: str) -> str:
@@ -222,17 +232,23 @@ class _Call:
         self._client = client
         self._deadline = time.monotonic() + CALL_SECONDS
 
-    def json(self, method: str, path: str, body: dict[str, Any] | None = None, *, missing: bool = False) -> Any:
+    def json(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *,
+        missing: bool = False, refusable: bool = False,
+    ) -> Any:  # fmt: skip
         """The answer's JSON (None if there is none); None also for 404 if `missing` is allowed.
 
-        Raises `PrefectUnavailable` for everything else: no connection, no answer in time, an error status, no JSON.
+        Raises `PrefectUnavailable` for everything else: no connection, no answer in time, an error status, no JSON; and
+        `PrefectRefused` for a status that blames the request, if it is `refusable`.
         """
         try:
             response = self._request(method, path, body)
             if missing and response.status_code == httpx.codes.NOT_FOUND:
                 return None
             if response.is_error:
-                raise PrefectUnavailable(f"{method} {path}: {response.status_code} {response.text[:300]}")
+                refused = refusable and response.status_code in _REFUSALS
+                kind = PrefectRefused if refused else PrefectUnavailable
+                raise kind(f"{method} {path}: {response.status_code} {response.text[:300]}")
             return response.json() if response.content else None
         except (httpx.HTTPError, ValueError) as exc:
             raise PrefectUnavailable(f"{method} {path}: {exc!r}") from exc

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import ironclad
 from ironclad.cli import exits, failure
+from ironclad.cli.named import named
 from ironclad.cli.options import GlobalOptions
 
 if TYPE_CHECKING:
@@ -115,9 +116,12 @@ def root(
     context: typer.Context,
     *,
     data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="DIR", help="The data folder; overrides every other setting.")
+        Path | None,
+        typer.Option("--data-dir", parser=named, metavar="DIR", help="The data folder; overrides every other setting."),
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="The settings file to read.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", parser=named, metavar="FILE", help="The settings file to read.")
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show log lines, and where an error came from.")
     ] = False,

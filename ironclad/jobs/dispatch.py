@@ -13,10 +13,11 @@ import psycopg
 import sqlalchemy as sa
 
 from ironclad import log
-from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectUnavailable
-from ironclad.jobs import control, lease, pipeline, reap, slots
+from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectRefused, PrefectUnavailable
+from ironclad.jobs import control, lease, pipeline, pools, reap, slots
 from ironclad.jobs.executor import FlowRequest, RunState
 from ironclad.jobs.feed import EVENT, Feed
+from ironclad.jobs.refusals import Refusals, refused
 from ironclad.jobs.transition import record
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class Dispatcher:
         self._running_since: dict[str, float] = {}
         self._look_at = 0.0
         self._more = False
+        self._reroute_at = 0.0
+        self._refusals = Refusals()
         self._retire_at = time.monotonic() + _RETIRE_SECONDS
 
     def run(self, stopping: threading.Event, ready: Callable[[], None]) -> None:
@@ -159,7 +162,7 @@ class Dispatcher:
     def _lead(self, stopping: threading.Event, ready: Callable[[], None], guard: psycopg.Connection[Any]) -> None:
         with self._database.session() as session:
             self._orphans = list(dict.fromkeys([*self._orphans, *reap.lost_runs(session, _LOST_RUNS_SECONDS)]))
-            control.declare_pools(session, {name: pool.slots for name, pool in self._settings.pools.items()})
+            pools.declare(session, {name: pool.slots for name, pool in self._settings.pools.items()})
             for job_uuid in reap.unrecorded(session):
                 lease.undispatch(session, job_uuid, reason="the dispatcher stopped before the flow run was made")
         feed = Feed(self._database.dsn, (EVENT,))
@@ -200,6 +203,7 @@ class Dispatcher:
         for job_uuid in result.lost:
             self._log.warning("lease_expired", job_uuid=str(job_uuid))
         self._orphans += result.runs
+        self._reroute()
         try:
             if time.monotonic() >= self._executor_back_at:
                 self._prepare()
@@ -298,6 +302,20 @@ class Dispatcher:
         if ended:
             self._log.warning("runs_retired", runs=ended)
 
+    def _reroute(self) -> None:
+        """Jobs of pools that were taken out of the settings would wait for ever."""
+        if time.monotonic() < self._reroute_at:
+            return
+        self._reroute_at = time.monotonic() + self._settings.dispatch.tick_seconds
+        with self._database.session() as session:
+            result = pools.reroute(session, self._settings.pools)
+        self._orphans += result.runs
+        if result.moved:
+            self._reroute_at = 0.0  # there may be more
+            self._log.warning("jobs_rerouted", **result.moved)
+        if result.left:
+            self._log.info("pools_left_to_their_workers", pools=result.left)
+
     def _late(self, run_id: str, seen: dict[str, float]) -> bool:
         """Whether a run that has not claimed its job has been running for too long.
 
@@ -330,13 +348,16 @@ class Dispatcher:
         for index, job in enumerate(picked):
             try:
                 run_id = self._executor.submit(job.request)
-            except PrefectUnavailable:
+            except PrefectUnavailable as exc:
+                if isinstance(exc, PrefectRefused) and self._refusals.is_the_jobs_own(time.monotonic()):
+                    with self._database.session() as session:
+                        refused(session, job.job_uuid, job.seq, exc)
+                    continue
                 with self._database.session() as session:
                     for left in picked[index:]:
-                        lease.undispatch(
-                            session, left.job_uuid, dispatch_seq=left.seq, reason="Prefect does not answer"
-                        )
+                        lease.undispatch(session, left.job_uuid, dispatch_seq=left.seq, reason=exc.what().rstrip("."))
                 raise
+            self._refusals.forget()
             with self._database.session() as session:
                 session.execute(
                     sa.text(

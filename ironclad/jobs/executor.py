@@ -42,7 +42,10 @@ class Executor(Protocol):
     """Creates and watches flow runs. Every call may raise `PrefectUnavailable`; none blocks longer than 30 s."""
 
     def submit(self, request: FlowRequest) -> str:
-        """Create the flow run (or find it by its key) and return its id."""
+        """Create the flow run (or find it by its key) and return its id.
+
+        Raises `PrefectRefused` where this one run is refused, `PrefectUnavailable` where nothing can be asked.
+        """
         ...
 
     def state(self, run_id: str) -> RunState:

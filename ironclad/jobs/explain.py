@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.errors import CATALOGUE, ErrorKind, Unexpected
-from ironclad.jobs import control, query
+from ironclad.jobs import control, pools, query
 from ironclad.jobs.phrases import NOTES, PHRASES, STAGES, STATES
 from ironclad.jobs.states import JobState
 
@@ -196,6 +196,9 @@ def _after_success(stages: Sequence[StageRun]) -> list[str]:
 def _waiting(session: Session, job: Job, short: str) -> list[str]:
     if job.held:
         return [PHRASES["wait_held"].format(job=short)]
+    fed = pools.fed(session)
+    if fed is not None and job.pool not in fed:
+        return [PHRASES["wait_pool"].format(pool=job.pool, fed=", ".join(sorted(fed)))]
     reason = control.pause_reason(session, job.pool)
     return [PHRASES["wait_workers"] if reason is None else PHRASES["wait_paused"].format(reason=reason)]
 

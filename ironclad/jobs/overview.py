@@ -213,7 +213,10 @@ def glance(session: Session, *, events: int = 20, paces: Mapping[str, float] | N
         held=summary.held,
         paused=bool(switches.get("pipeline", {}).get("paused")),
         disk_low=bool(switches.get("disk", {}).get("low")),
-        pools=tuple(PoolView(**pool) for pool in summary.pools or ()),
+        pools=tuple(
+            PoolView(**pool, fed=pool["name"] in switches.get("pools", {}).get("fed", [pool["name"]]))
+            for pool in summary.pools or ()
+        ),
         running=tuple(
             _running(row, paces) for row in session.execute(_RUNNING, {"length": _NAME_LIMIT, "limit": _RUNNING_LIMIT})
         ),
@@ -272,6 +275,7 @@ def worst(view: Glance) -> Problem:
     )
     recent = sum(view.failed[-_RECENT_MINUTES:])
     paused = ", ".join(pool.name for pool in view.pools if pool.paused)
+    unfed = ", ".join(pool.name for pool in view.pools if not pool.fed and (pool.waiting or pool.dispatched))
     stuck = ", ".join(pool.name for pool in view.pools if _stuck(pool))
     found = (  # in the order of their weight
         (view.disk_low, "bad", "The disk is almost full: nothing new starts.", "maintenance"),
@@ -282,6 +286,7 @@ def worst(view: Glance) -> Problem:
         (view.paused, "warn", "The pipeline is paused: nothing new starts.", "workers"),
         (paused, "warn", f"Paused: {paused}.", "workers"),
         (degraded, "warn", f"{_listed(degraded)} works worse than it should.", "health"),
+        (unfed, "warn", f"Jobs wait for pool {unfed}, which is not among the dispatcher's pools.", "workers"),
         (stuck, "warn", f"Jobs wait for pool {stuck}, but none is running.", "workers"),
         (view.broken, "warn", f"{_jobs(view.broken)} failed and can be retried.", "failures"),
         (True, "ok", "All is well.", "overview"),

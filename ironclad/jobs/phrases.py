@@ -47,6 +47,8 @@ PHRASES: Final = {
     "did_publish_nothing": "Nothing of it was put into the library.",
     "wait_held": "It is held. `ironclad jobs release {job}` lets it go.",
     "wait_paused": "Nothing starts now, because {reason}.",
+    "wait_pool": "It waits for pool {pool}, which the dispatcher does not feed: it feeds {fed}. Add [pools.{pool}] to "
+    "its settings; or stop the workers of {pool}, and the job goes to another pool within a minute.",
     "wait_workers": "No worker has taken it yet; `ironclad status` shows the pools, `ironclad doctor` what is wrong.",
     "pending_lookup": "MusicBrainz did not answer, so the tags are those of the file and its name.",
     "do_lookup": "Nothing must be done; `ironclad retag --pending` completes the tags when the service is back.",
@@ -64,5 +66,6 @@ NOTES: Final = {
     "warning": "Warning",
     "deleted": "Deleted",
     "undispatched": "Its start was taken back",
+    "rerouted": "Sent to another pool",
 }
 """Names of notes in a job's history."""

@@ -131,6 +131,8 @@ class PoolView:
     dispatched: int
     waiting: int
     oldest_waiting_seconds: float | None
+    fed: bool = True
+    """Whether the leading dispatcher's settings name it: nothing starts on a pool that it does not feed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def overview(session: Session) -> Overview:
     counts = session.execute(sa.text("SELECT state, count(*) AS jobs FROM job GROUP BY state"))
     states |= {row.state: row.jobs for row in counts}
     live: dict[str, Any] = {row.pool: row for row in session.execute(_POOLS)}
+    switches = {row.name: row.value for row in session.execute(sa.text("SELECT name, value FROM control"))}
     pools = []
     for pool in session.exec(select(Pool).order_by(col(Pool.name))).all():
         row = live.get(pool.name)
@@ -169,9 +172,9 @@ def overview(session: Session) -> Overview:
                 running=row.running if row else 0, dispatched=row.dispatched if row else 0,
                 waiting=row.waiting if row else 0,
                 oldest_waiting_seconds=float(row.oldest) if row and row.oldest is not None else None,
+                fed=pool.name in switches.get("pools", {}).get("fed", [pool.name]),
             )
         )  # fmt: skip
-    switches = {row.name: row.value for row in session.execute(sa.text("SELECT name, value FROM control"))}
     held = session.scalar(sa.text("SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')"))
     return Overview(
         states=states, held=int(held or 0), pools=tuple(pools),

@@ -69,6 +69,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("postgres", services.postgres, 90.0),
     Check("prefect", services.prefect, 30.0),
     Check("service", services.services, 60.0),
+    Check("pool", services.pools, 20.0),
     Check("all hosts", services.other_hosts, 20.0),
 )
 """Every check, in the order in which findings are shown."""

@@ -18,6 +18,7 @@ from ironclad.cli import display, exits, output, text
 from ironclad.cli.demo_installation import DemoInstallation
 from ironclad.cli.demo_measure import Measured, measure
 from ironclad.cli.follow import follow
+from ironclad.cli.named import named
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.db.session import Database
 from ironclad.errors import BadRequest, IroncladError
@@ -55,7 +56,8 @@ class _TimeIsUp(Exception):
 def demo(
     *,
     keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="DIR", help="Do it in this new or empty folder, and keep it.")
+        Path | None,
+        typer.Option("--keep", parser=named, metavar="DIR", help="Do it in this new or empty folder, and keep it."),
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Give up then.")] = _SECONDS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

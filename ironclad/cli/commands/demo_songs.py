@@ -9,6 +9,7 @@ import typer
 
 from ironclad.audio.synth import DemoSong, write_demo_songs
 from ironclad.cli import output, text
+from ironclad.cli.named import named
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -21,7 +22,9 @@ JSON: Final = {
 
 @app.command(no_args_is_help=True)
 def demo_songs(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them; made if it is not there.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=named, metavar="DIR", help="Where to write them; made if it is not there.")
+    ],
     *,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed makes other songs.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

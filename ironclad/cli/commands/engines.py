@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ironclad.cli import exits, options, output, text
+from ironclad.cli.named import named
 from ironclad.engines import checking, choice, environments, install
 from ironclad.engines.registry import installed_engines
 from ironclad.errors import BadRequest
@@ -161,7 +162,8 @@ def install_engine(
     name: Annotated[str, typer.Argument(metavar="ENGINE", help="Its name.")],
     *,
     find_links: Annotated[
-        list[Path] | None, typer.Option("--find-links", metavar="DIR", help="A folder of wheels (repeatable).")
+        list[Path] | None,
+        typer.Option("--find-links", parser=named, metavar="DIR", help="A folder of wheels (repeatable)."),
     ] = None,
     extra_index: Annotated[
         list[str] | None,

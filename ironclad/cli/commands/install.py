@@ -10,6 +10,7 @@ import typer
 
 from ironclad import durable
 from ironclad.cli import options, output
+from ironclad.cli.named import named
 from ironclad.ops.install import compose as project
 from ironclad.ops.install import files, units
 from ironclad.ops.install.services import CONFIG, ROLES, Host
@@ -33,7 +34,9 @@ _FORMER: Final = (
 _SHARED: Final = ("input", "archive", "work", "output", "error", "models", "cover-art-cache", "orphaned", "backups")
 _SYSTEM_DATA: Final = Path("/var/lib/ironclad")
 
-Root = Annotated[Path, typer.Option("--root", metavar="DIR", help="Write below this folder instead of `/`.")]
+Root = Annotated[
+    Path, typer.Option("--root", parser=named, metavar="DIR", help="Write below this folder instead of `/`.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Write nothing; print what would be written.")]
 Force = Annotated[bool, typer.Option("--force", help="Write also over files that were changed; keeps NAME.old.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -53,7 +56,8 @@ def systemd(
     force: Force = False,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="The account that services run as.")] = "ironclad",
     program: Annotated[
-        Path | None, typer.Option("--program", metavar="FILE", help="The ironclad to start; by default this one.")
+        Path | None,
+        typer.Option("--program", parser=named, metavar="FILE", help="The ironclad to start; by default this one."),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -111,9 +115,9 @@ def _linked(data_dir: Path) -> list[Path]:
 def compose(
     context: typer.Context,
     *,
-    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the project is written.")] = Path(
-        "ironclad-compose"
-    ),
+    folder: Annotated[
+        Path, typer.Option("--dir", parser=named, metavar="DIR", help="Where the project is written.")
+    ] = Path("ironclad-compose"),
     dry_run: DryRun = False,
     force: Force = False,
     as_json: AsJson = False,

@@ -9,6 +9,7 @@ import typer
 
 from ironclad.cli import options, output, text
 from ironclad.cli.installation import opened
+from ironclad.cli.named import named
 from ironclad.errors import BadRequest
 from ironclad.jobs import query
 from ironclad.jobs.explain import Explanation, explain
@@ -59,7 +60,7 @@ def bundle(
     context: typer.Context,
     job: Reference,
     *,
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.zip", help="Where to write it.")],
+    out: Annotated[Path, typer.Option("--output", "-o", parser=named, metavar="FILE.zip", help="Where to write it.")],
     with_audio: Annotated[
         bool, typer.Option("--with-audio", help="Put the original in, too; asks first.")
     ] = False,

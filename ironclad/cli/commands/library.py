@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ironclad.cli import exits, options, output, queueing, text
 from ironclad.cli.installation import opened
+from ironclad.cli.named import named
 from ironclad.errors import BadRequest, NotFound
 from ironclad.library.lint import Severity
 from ironclad.ops.library import preview as previews
@@ -55,13 +56,16 @@ def library() -> None:
 def preview(
     context: typer.Context,
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE", help="Music files, or folders to look through.")
+        list[Path] | None, typer.Argument(parser=named, metavar="FILE", help="Music files, or folders to look through.")
     ] = None,
     *,
     catalogue: Annotated[
         Path | None,
         typer.Option(
-            "--catalogue", metavar="FILE", help="Tracks as JSON lines, each the fields of a template; - reads them."
+            "--catalogue",
+            parser=named,
+            metavar="FILE",
+            help="Tracks as JSON lines, each the fields of a template; - reads them.",
         ),
     ] = None,
     template: Template = None,
@@ -98,7 +102,9 @@ def preview(
 @app.command()
 def lint(
     context: typer.Context,
-    path: Annotated[Path | None, typer.Argument(metavar="PATH", help="A folder; the library by default.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(parser=named, metavar="PATH", help="A folder; the library by default.")
+    ] = None,
     *,
     as_json: AsJson = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from ironclad import durable
 from ironclad.cli import exits, options, output, text
+from ironclad.cli.named import named
 from ironclad.engines.models import ModelStore, check
 from ironclad.engines.registry import installed_engines
 from ironclad.errors import LicenceNotAccepted, NotFound
@@ -136,7 +137,9 @@ def import_model(
     context: typer.Context,
     engine: Engine,
     model: Model,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file, a folder, a zip, a wheel or a tar.")],
+    path: Annotated[
+        Path, typer.Argument(parser=named, metavar="PATH", help="A file, a folder, a zip, a wheel or a tar.")
+    ],
     *,
     accept_licence: Accept = False,
     pin: Annotated[

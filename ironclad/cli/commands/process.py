@@ -10,6 +10,7 @@ import typer
 from ironclad.cli import display, exits, output, queueing, results
 from ironclad.cli.inline import InlineRunner
 from ironclad.cli.installation import opened
+from ironclad.cli.named import named
 from ironclad.cli.queueing import FORMAT_HELP, Format
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ _MOST_AT_A_TIME = 8
 @app.command(no_args_is_help=True)
 def process(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or folders to look through.")],
+    files: Annotated[
+        list[Path], typer.Argument(parser=named, metavar="FILE", help="Files, or folders to look through.")
+    ],
     *,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Put results here, not into the library.")
+        Path | None,
+        typer.Option("--output", "-o", parser=named, metavar="DIR", help="Put results here, not into the library."),
     ] = None,
     engine: Annotated[
         str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")

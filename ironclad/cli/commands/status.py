@@ -30,7 +30,8 @@ JSON: Final = {
         "held": "Waiting jobs that are held.",
         "paused": "Whether the whole pipeline is paused.",
         "disk_low": "Whether the disk floor is reached, so that nothing new starts.",
-        "pools": "Each with name, slots, paused, running, dispatched, waiting, oldest_waiting_seconds.",
+        "pools": "Each with name, slots, paused, running, dispatched, waiting, oldest_waiting_seconds, and fed: "
+        "whether the dispatcher's settings name it.",
         "services": "Each with name, kind, host, pid, pool, started_at, seen_at, alive, data.",
     }
 }
@@ -57,7 +58,7 @@ def snapshot(installation: Installation) -> dict[str, Any]:
             {
                 "name": pool.name, "slots": pool.slots, "paused": pool.paused, "running": pool.running,
                 "dispatched": pool.dispatched, "waiting": pool.waiting,
-                "oldest_waiting_seconds": pool.oldest_waiting_seconds,
+                "oldest_waiting_seconds": pool.oldest_waiting_seconds, "fed": pool.fed,
             }
             for pool in view.pools
         ],
@@ -87,7 +88,8 @@ def _grids(data: dict[str, Any]) -> list[output.Grid]:
         oldest = pool["oldest_waiting_seconds"]
         pools.add(
             pool["name"], pool["slots"], pool["running"], pool["dispatched"], pool["waiting"],
-            None if oldest is None else text.duration(oldest), "paused" if pool["paused"] else "open",
+            None if oldest is None else text.duration(oldest),
+            "paused" if pool["paused"] else "open" if pool["fed"] else "not fed",
         )  # fmt: skip
     services = output.Grid(("SERVICE", "HOST", "PID", "STATE", "SEEN"), states="STATE", right=frozenset({"PID"}))
     for service in data["services"]:

@@ -10,6 +10,7 @@ import typer
 from ironclad.cli import display, exits, output, queueing, results, text
 from ironclad.cli.follow import follow
 from ironclad.cli.installation import Installation, opened
+from ironclad.cli.named import named
 from ironclad.cli.queueing import FORMAT_HELP, Format
 from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing
 from ironclad.ingest.places import DEFAULT_USER
@@ -36,7 +37,9 @@ JSON: Final = {
 @app.command(no_args_is_help=True)
 def submit(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files, or folders to look through.")],
+    files: Annotated[
+        list[Path], typer.Argument(parser=named, metavar="FILE", help="Files, or folders to look through.")
+    ],
     *,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Whose they are.")] = DEFAULT_USER,
     priority: Annotated[int, typer.Option("--priority", metavar="N", help="Higher goes first.")] = 0,

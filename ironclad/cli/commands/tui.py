@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from ironclad.cli import options
+from ironclad.cli.named import named
 from ironclad.errors import BadRequest
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -28,13 +29,15 @@ def tui(
         str, typer.Option("--theme", metavar="NAME", help="ironclad-dark, -light, -contrast or -mono.")
     ] = "",
     replay: Annotated[
-        Path | None, typer.Option("--replay", metavar="FILE", help="Look at a recording made with --record.")
+        Path | None,
+        typer.Option("--replay", parser=named, metavar="FILE", help="Look at a recording made with --record."),
     ] = None,
     at: Annotated[
         str | None, typer.Option("--at", metavar="TIME", help="Look at how things were: 2h, or 2026-01-31T03:12.")
     ] = None,
     record: Annotated[
-        Path | None, typer.Option("--record", metavar="FILE", help="Write the history of jobs to a file, and exit.")
+        Path | None,
+        typer.Option("--record", parser=named, metavar="FILE", help="Write the history of jobs to a file, and exit."),
     ] = None,
     serve: Annotated[
         str | None, typer.Option("--serve", metavar="HOST:PORT", help="Show it in a browser; loopback without a token.")

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ironclad.cli import exits, options, output, text
 from ironclad.cli.installation import opened
+from ironclad.cli.named import named
 from ironclad.errors import NoInstallation
 from ironclad.library.verify import Subset
 from ironclad.ops.library.checking import check_library
@@ -38,7 +39,8 @@ JSON: Final = {
 def verify(
     context: typer.Context,
     path: Annotated[
-        Path | None, typer.Argument(metavar="PATH", help="A folder, a file or a receipt; the library by default.")
+        Path | None,
+        typer.Argument(parser=named, metavar="PATH", help="A folder, a file or a receipt; the library by default."),
     ] = None,
     *,
     subset: Annotated[

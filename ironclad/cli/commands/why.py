@@ -9,6 +9,7 @@ import typer
 
 from ironclad.cli import exits, output, text
 from ironclad.cli.installation import opened
+from ironclad.cli.named import named
 from ironclad.ingest.why import Verdict
 from ironclad.ingest.why import why as explain
 
@@ -29,7 +30,9 @@ JSON: Final = {
 @app.command(no_args_is_help=True)
 def why(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file as it was dropped, or below archive/.")],
+    file: Annotated[
+        Path, typer.Argument(parser=named, metavar="FILE", help="A file as it was dropped, or below archive/.")
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -146,6 +146,36 @@ def other_hosts(settings: Settings) -> list[Outcome]:
     return found or [ok(f"{len(rows)} services report")]
 
 
+def pools(settings: Settings) -> list[Outcome]:
+    """Jobs that wait for a pool which the settings here do not name."""
+    if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
+        return [ok("the database does not run; nothing is known")]
+    import psycopg  # noqa: PLC0415 - only here
+
+    from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
+
+    names = sorted(settings.pools)
+    try:
+        with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
+            rows = connection.execute(
+                "SELECT p.name, count(j.job_uuid) FROM pool p JOIN job j ON j.pool = p.name "
+                "AND j.state IN ('queued', 'waiting_retry') WHERE NOT p.name = ANY(%s) GROUP BY p.name ORDER BY p.name",
+                (names,),
+            ).fetchall()
+    except psycopg.Error as exc:
+        raise DatabaseUnavailable(str(exc).strip()) from exc
+    remedy = (
+        "If they shall run there, add [pools.{0}] to the dispatcher's settings and restart it. Else stop the workers "
+        "of {0}: within a minute the dispatcher sends the jobs to a pool that it feeds."
+    )
+    found = [
+        warn(f"{count} jobs wait for it, and the settings here name only {', '.join(names)}", remedy.format(name),
+             about=name)
+        for name, count in rows
+    ]  # fmt: skip
+    return found or [ok(f"no job waits for a pool other than {', '.join(names)}")]
+
+
 def ports(settings: Settings) -> list[Outcome]:
     """Each port is free, or held by the service that it is for."""
     wanted = {

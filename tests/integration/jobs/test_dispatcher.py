@@ -13,8 +13,8 @@ from ironclad.config import DispatchSettings, PoolSettings, Settings
 from ironclad.db import schema
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.db.session import Database
-from ironclad.errors import BadRequest, DatabaseUnavailable, DiskFull, PrefectUnavailable
-from ironclad.jobs import control, dispatch, lease, slots, submit
+from ironclad.errors import BadRequest, DatabaseUnavailable, DiskFull, PrefectRefused, PrefectUnavailable
+from ironclad.jobs import control, dispatch, lease, pools, slots, submit
 from ironclad.jobs.dispatch import Dispatcher
 from ironclad.jobs.executor import Executor, FlowRequest, RunState
 from ironclad.jobs.states import JobState
@@ -402,6 +402,95 @@ def test_an_attempt_that_went_on_while_its_process_was_looked_at_is_left_alone(
     dispatcher.tick()
     assert "waiting_retry" not in bench.events(job)
     assert bench.row(job).failures == 0
+
+
+# --- jobs that the executor refuses ----------------------------------------------------------------------------------
+
+
+class Picky(MemoryExecutor):
+    """Refuses what its owner says."""
+
+    def __init__(self, refuses: Callable[[FlowRequest], bool]) -> None:
+        super().__init__()
+        self.refuses = refuses
+
+    def submit(self, request: FlowRequest) -> str:
+        if self.refuses(request):
+            raise PrefectRefused("422 because")
+        return super().submit(request)
+
+
+def test_a_job_that_is_refused_fails_and_the_others_go_on(bench: Any, clock: Clock) -> None:
+    bad = bench.job("queued", priority=9)  # it would be the first at every look
+    good = [bench.job("queued") for _ in range(3)]
+    executor = Picky(lambda request: request.job_uuid == bad)
+    dispatcher = Dispatcher(bench.database, settings_of(bench), executor)
+    dispatcher.tick()
+    row = bench.row(bad)
+    assert (row.state, row.error_code, row.run_id, row.dispatched_at) == ("failed", "E_PREFECT_REFUSED", None, None)
+    assert "422 because" in row.error["detail"]
+    assert row.finished_at is not None
+    assert bench.events(bad)[-2:] == ["dispatched", "failed"]
+    assert {request.job_uuid for request in executor.requests} == set(good)
+
+    executor.refuses = lambda _request: False
+    with bench.session() as session:
+        control.retry(session, bad, actor="user:ana", pools=frozenset({"cpu"}))
+    dispatcher.tick()
+    assert executor.requests[-1].job_uuid == bad
+    assert bench.row(bad).error_code is None or bench.claim(bad).job.error_code is None
+
+
+def test_an_executor_that_refuses_everything_fails_three_jobs_not_the_queue(bench: Any, clock: Clock) -> None:
+    bench.bulk(20)
+    executor = Picky(lambda _request: True)
+    dispatcher = Dispatcher(bench.database, settings_of(bench), executor)
+    for _ in range(20):
+        dispatcher.tick()
+        clock.now += 3
+    assert bench.one("SELECT count(*) FROM job WHERE state = 'failed'") == 3
+    assert dispatched(bench) == 0
+    clock.now += 600
+    dispatcher.tick()
+    assert bench.one("SELECT count(*) FROM job WHERE state = 'failed'") == 6
+    executor.refuses = lambda _request: False
+    clock.now += 3
+    dispatcher.tick()
+    assert dispatched(bench) == 4
+
+
+def test_refusals_now_and_then_are_the_jobs_own(bench: Any, clock: Clock) -> None:
+    jobs = [bench.job("queued") for _ in range(16)]
+    executor = Picky(lambda request: jobs.index(request.job_uuid) % 2 == 0)
+    dispatcher = Dispatcher(bench.database, settings_of(bench, cpu=20), executor)
+    dispatcher.tick()
+    assert [bench.state(job) for job in jobs] == ["failed", "queued"] * 8
+
+
+def test_a_job_cancelled_while_it_is_refused_stays_cancelled(bench: Any, clock: Clock) -> None:
+    job = bench.job("queued")
+
+    def refuse(_request: FlowRequest) -> bool:
+        with bench.session() as session:
+            control.cancel(session, job, actor="user:ana")
+        return True
+
+    Dispatcher(bench.database, settings_of(bench), Picky(refuse)).tick()
+    assert bench.state(job) == "cancelled"
+
+
+# --- a pool that was taken out of the settings -----------------------------------------------------------------------
+
+
+def test_its_jobs_go_where_new_ones_go(bench: Any, dispatcher: Dispatcher, executor: MemoryExecutor) -> None:
+    job = bench.job("queued")
+    with bench.session() as session:
+        pools.declare(session, {"cpu": 2, "gpu": 1})
+    bench.rows("UPDATE job SET pool = 'gpu', dispatched_at = ironclad_now(), run_id = 'run-old'")
+    executor.runs["run-old"] = RunState.WAITING
+    dispatcher.tick()
+    assert [(request.job_uuid, request.pool) for request in executor.requests] == [(job, "cpu")]
+    assert executor.told("abandon") == [("run-old",)]
 
 
 # --- flow runs that nobody claims ------------------------------------------------------------------------------------

@@ -94,6 +94,22 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str], said: str, run: 
     assert "--help" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "submit @", "submit song.flac @", "process @", "process song.flac -o @", "why @", "verify @", "library lint @",
+        "library preview @", "library preview --catalogue @", "models import center m @", "demo-songs @",
+        "demo --keep @", "tui --replay @", "tui --record @", "engines install x --find-links @",
+        "install systemd --root @", "install compose --dir @", "jobs bundle 0192 -o @", "--data-dir @ status",
+        "--config @ status",
+    ],
+)  # fmt: skip
+def test_an_empty_name_is_not_the_current_folder(line: str, run: Callable[..., Result]) -> None:
+    result = run(*("" if word == "@" else word for word in line.split()))
+    assert result.exit_code == 2
+    assert "an empty name names nothing" in result.stderr
+
+
 def test_a_typing_mistake_is_answered_with_what_is_like_it(run: Callable[..., Result]) -> None:
     assert "'status'" in run("statsu").stderr
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ironclad.errors import PrefectUnavailable
+from ironclad.errors import PrefectRefused, PrefectUnavailable
 from ironclad.jobs.executor import FlowRequest, RunState
 from ironclad_flows import executor as executor_module
 from ironclad_flows.executor import PrefectExecutor
@@ -80,6 +80,38 @@ def test_an_error_status_is_prefect_unavailable_with_its_text(
     script.answers = [(status, b"because")]
     with pytest.raises(PrefectUnavailable, match=rf"{status} because"):
         executor.state("r1")
+
+
+def wanted() -> FlowRequest:
+    return FlowRequest(
+        job_uuid=uuid.uuid4(), attempt=1, stage="validate", pool="cpu", key="k", name="Ana - Blue", tags=("user:ana",)
+    )
+
+
+DEPLOYED = [(200, b"{}"), (200, b"{}"), (200, b'{"id": "f"}'), (200, b'{"id": "d"}')]
+"""The answers to: is there the pool, update it, the flow, the deployment."""
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 422])
+def test_a_refused_run_is_the_jobs_affair(executor: PrefectExecutor, script: Script, status: int) -> None:
+    script.answers = [*DEPLOYED, (status, b"because")]
+    with pytest.raises(PrefectRefused, match=rf"{status} because"):
+        executor.submit(wanted())
+    assert [path.rsplit("/", 1)[1] for _, path in script.requests][-2:] == ["create_flow_run"] * 2
+
+
+@pytest.mark.parametrize("status", [401, 403, 408, 429, 500])
+def test_what_is_not_about_the_run_is_not(executor: PrefectExecutor, script: Script, status: int) -> None:
+    script.answers = [*DEPLOYED, (status, b"because")]
+    with pytest.raises(PrefectUnavailable, match=rf"{status} because") as raised:
+        executor.submit(wanted())
+    assert not isinstance(raised.value, PrefectRefused)
+    assert len(script.requests) == len(DEPLOYED) + 1
+
+
+def test_a_name_that_is_not_taken_costs_the_job_its_name_only(executor: PrefectExecutor, script: Script) -> None:
+    script.answers = [*DEPLOYED, (422, b"name"), (201, b'{"id": "r1"}')]
+    assert executor.submit(wanted()) == "r1"
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{", b"\xff\xfe"])
