@@ -1,7 +1,8 @@
 """`make release-check`: is what would be released complete, reproducible and accounted for?
 
 Builds wheel and source distribution twice in copies of the committed tree, compares them byte by byte, looks into them,
-and writes into dist/: both files, `licences.txt`, `sbom.cdx.json` (CycloneDX) and `SHA256SUMS`. Nothing is uploaded.
+asks for known vulnerabilities where that can be done, and writes into dist/: both files, `licences.txt`,
+`sbom.cdx.json` (CycloneDX), `SHA256SUMS` and, with a key, its signature. Nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ NAME = "ironclad-audio"
 PACKAGES = {"ironclad", "ironclad_flows", "ironclad_tui"}
 IN_SDIST = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/index.md", "deploy/systemd/ironclad.target",
             "deploy/compose/compose.yaml", "tests/conftest.py")  # fmt: skip
+AUDIT_SECONDS = 120.0
+NAMESPACE = "ironclad-release"
 NEVER = re.compile(r"\.(pyc|env|pem|key|dump|th|onnx|ckpt)$|(^|/)(\.git|\.venv|__pycache__|secrets)(/|$)")
 
 
@@ -129,11 +132,69 @@ def sbom(version: str, found: list[metadata.Distribution]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def audit(found: list[metadata.Distribution], program: list[str]) -> tuple[list[str], str]:
+    """Known vulnerabilities of the dependencies, and words about how that was found out (or why it was not).
+
+    Args:
+        found: the dependencies.
+        program: pip-audit, as it is started here.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        pinned = Path(name) / "requirements.txt"
+        pinned.write_text("".join(f"{one.name}=={one.version}\n" for one in found), encoding="utf-8")
+        command = [
+            *program,
+            "--format",
+            "json",
+            "--progress-spinner",
+            "off",
+            "--no-deps",
+            "--disable-pip",
+            "-r",
+            pinned,
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=AUDIT_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            return [], f"NOT AUDITED: pip-audit cannot be run here ({type(exc).__name__})"
+    try:
+        asked = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        return [], f"NOT AUDITED: pip-audit has no answer from its source: {last[:160]}"
+    bad = [
+        f"{one['name']} {one['version']} has {each['id']} (fixed in {', '.join(each['fix_versions']) or 'none yet'})"
+        for one in asked
+        for each in one.get("vulns", ())
+    ]
+    return bad, f"pip-audit asked about {len(asked)} dependencies"
+
+
+def sign(sums: Path, key: Path) -> Path:
+    """Sign the checksums with an SSH key (ssh-keygen asks for its passphrase), and check the signature.
+
+    Args:
+        sums: SHA256SUMS.
+        key: the private key; its public half is beside it.
+    """
+    signature = sums.with_name(f"{sums.name}.sig")
+    signature.unlink(missing_ok=True)
+    subprocess.run(["ssh-keygen", "-Y", "sign", "-f", key, "-n", NAMESPACE, sums], check=True, capture_output=True)
+    signers = sums.with_name("allowed_signers")
+    public = key.with_name(f"{key.name}.pub").read_text(encoding="utf-8").split()
+    signers.write_text(f'release namespaces="{NAMESPACE}" {public[0]} {public[1]}\n', encoding="utf-8")
+    verified = ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", "release", "-n", NAMESPACE, "-s", signature]
+    subprocess.run(verified, input=sums.read_bytes(), check=True, capture_output=True)
+    return signature
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Check, and write dist/. Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
-    out: Path = parser.parse_args(arguments).out
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign SHA256SUMS with this SSH key")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         epoch = committed(folder / "first")
@@ -145,6 +206,8 @@ def main(arguments: list[str] | None = None) -> int:
         problems += problems_of_wheel(wheel) + problems_of_sdist(source)
         found = dependencies()
         problems += [f"{each.name} names no licence" for each in found if licence(each) == "not named"]
+        vulnerable, audited = audit(found, [sys.executable, "-m", "pip_audit"])
+        problems += vulnerable
         out.mkdir(exist_ok=True, parents=True)
         for path in (wheel, source):
             shutil.copyfile(path, out / path.name)
@@ -158,6 +221,11 @@ def main(arguments: list[str] | None = None) -> int:
     (out / "SHA256SUMS").write_text(sums, encoding="utf-8")
     for file, digest in one.items():
         say(f"{digest[:16]}  {file}")
+    say(audited)
+    if options.sign is not None:
+        say(f"signed and verified: {sign(out / 'SHA256SUMS', options.sign)}")
+    else:
+        say("NOT SIGNED: give --sign KEY")
     say(f"{len(found)} dependencies, all with a licence named" if not problems else "")
     for problem in problems:
         say(f"PROBLEM  {problem}")

@@ -143,6 +143,11 @@ def _print_version(*, verbose: bool) -> None:
     if verbose:
         from importlib import metadata  # noqa: PLC0415 - used here only
 
+        from ironclad.db import schema  # noqa: PLC0415 - `ironclad --version` alone stays light
+        from ironclad.plugins import hookspecs  # noqa: PLC0415 - likewise
+
+        print(f"tables {schema.HEAD}, for Ironclad {schema.MIN_CODE} or newer")  # noqa: T201
+        print(f"plugin API {hookspecs.API_VERSION}")  # noqa: T201
         print(f"python {sys.version.split()[0]} on {sys.platform}")  # noqa: T201
         for name in _VERSIONS:
             try:

@@ -10,6 +10,7 @@ import pytest
 
 import ironclad
 from ironclad.cli.main import COMMANDS, Entry
+from ironclad.db import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +129,8 @@ def test_version(run: Callable[..., Result]) -> None:
     assert more[0] == f"ironclad {ironclad.__version__}"
     assert any(line.startswith("prefect 3.") for line in more)
     assert any(line.startswith("python 3.") for line in more)
+    assert f"tables {schema.HEAD}, for Ironclad {schema.MIN_CODE} or newer" in more
+    assert "plugin API 1" in more
 
 
 def test_without_an_installation_reading_commands_say_so_and_make_none(

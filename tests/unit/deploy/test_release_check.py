@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from importlib import metadata
@@ -86,3 +89,55 @@ def test_the_bill_of_materials_names_each_with_its_version(check: Any) -> None:
     (numpy,) = bill["components"]
     assert numpy["purl"] == f"pkg:pypi/numpy@{metadata.version('numpy')}"
     assert numpy["licenses"][0]["license"]["name"]
+
+
+FAKE_AUDIT = """
+import argparse, json, sys
+parser = argparse.ArgumentParser()
+for name in ("--format", "--progress-spinner", "-r"):
+    parser.add_argument(name, required=True)
+for name in ("--no-deps", "--disable-pip"):
+    parser.add_argument(name, action="store_true")
+options = parser.parse_args()
+lines = open(options.r).read().split()
+if sys.flags.optimize:
+    sys.exit("ConnectionError: nobody there")
+vulns = [{"id": "PYSEC-1", "fix_versions": ["9"]}]
+pairs = [line.split("==") for line in lines]
+rows = [{"name": name, "version": at, "vulns": vulns if name == "pluggy" else []} for name, at in pairs]
+print(json.dumps({"dependencies": rows}))
+sys.exit(1)
+"""
+
+
+def test_known_vulnerabilities_are_problems(check: Any, tmp_path: Path) -> None:
+    fake = tmp_path / "pip_audit.py"
+    fake.write_text(FAKE_AUDIT, encoding="utf-8")
+    found = [metadata.distribution(name) for name in ("httpx", "pluggy")]
+    bad, words = check.audit(found, [sys.executable, str(fake)])
+    assert bad == [f"pluggy {metadata.version('pluggy')} has PYSEC-1 (fixed in 9)"]
+    assert "2 dependencies" in words
+
+
+def test_an_audit_that_could_not_be_made_is_said_and_is_no_problem(check: Any, tmp_path: Path) -> None:
+    fake = tmp_path / "pip_audit.py"
+    fake.write_text(FAKE_AUDIT, encoding="utf-8")
+    found = [metadata.distribution("pluggy")]
+    bad, words = check.audit(found, [sys.executable, "-O", str(fake)])
+    assert (bad, words) == ([], "NOT AUDITED: pip-audit has no answer from its source: ConnectionError: nobody there")
+    assert "NOT AUDITED" in check.audit(found, ["/nonexistent"])[1]
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="there is no ssh-keygen here")
+def test_checksums_are_signed_so_that_users_can_verify_them(check: Any, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=60)
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text("00  a.whl\n", encoding="utf-8")
+    signature = check.sign(sums, key)
+    guide = (ROOT / "docs/releasing.md").read_text(encoding="utf-8")
+    (command,) = [line.strip() for line in guide.splitlines() if "ssh-keygen -Y verify" in line]
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, timeout=60).returncode == 0
+    sums.write_text("01  a.whl\n", encoding="utf-8")
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False, timeout=60).returncode != 0
+    assert signature.name == "SHA256SUMS.sig"
