@@ -104,6 +104,16 @@ class PrefectExecutor:
         """The executor of an installation: its Prefect server as it is reachable now."""
         return cls(api_url(settings), run_dir=settings.layout.run)
 
+    @staticmethod
+    def ping(settings: Settings, seconds: float) -> None:
+        """Ask the server for a sign of life. Raises `PrefectUnavailable`."""
+        try:
+            answer = httpx.get(f"{api_url(settings)}/health", timeout=seconds, trust_env=False)
+        except (httpx.HTTPError, OSError, ValueError) as exc:
+            raise PrefectUnavailable(f"{api_url(settings)} does not answer: {type(exc).__name__}") from exc
+        if answer.is_error:
+            raise PrefectUnavailable(f"{api_url(settings)} answers {answer.status_code}")
+
     def __enter__(self) -> Self:
         return self
 

@@ -300,6 +300,35 @@ class Worker(SQLModel, table=True):
     data: dict[str, Any] = _json()
 
 
+class Health(SQLModel, table=True):
+    """How a component of a service is."""
+
+    __tablename__ = "health"
+
+    service: str = Field(primary_key=True)
+    component: str = Field(primary_key=True)
+    status: str
+    """ok, degraded or failed."""
+    detail: str
+    remedy: str
+    since: datetime = Field(sa_type=UTC, nullable=False)
+
+
+class HealthEvent(SQLModel, table=True):
+    """A component of a service became better or worse."""
+
+    __tablename__ = "health_event"
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=sa.BigInteger)
+    at: datetime = Field(sa_type=UTC, nullable=False, index=True)
+    service: str
+    component: str
+    from_status: str | None = None
+    to_status: str
+    detail: str
+    remedy: str
+
+
 class ServiceGate(SQLModel, table=True):
     """When the next request to a public service may go out, for the whole installation."""
 

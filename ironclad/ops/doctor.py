@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.errors import IroncladError
-from ironclad.ops.checks import audio, host, services
+from ironclad.ops.checks import audio, host, online, services
 from ironclad.ops.checks.outcome import Level, fail
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ class Check:
     run: Callable[[Settings], Sequence[Outcome]]
     seconds: float = 10.0
     """How long it may take."""
+    deep: bool = False
+    """Whether it looks at what work depends on while it goes on; `ironclad health` runs these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +58,31 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("settings", host.settings),
     Check("data folder", host.data_folder, 30.0),
     Check("file systems", host.file_systems),
-    Check("disk", host.disk),
-    Check("inodes", host.inodes),
-    Check("file descriptors", host.descriptors),
-    Check("clock", host.clock),
+    Check("disk", host.disk, deep=True),
+    Check("inodes", host.inodes, deep=True),
+    Check("file descriptors", host.descriptors, deep=True),
+    Check("open files", host.open_files, deep=True),
+    Check("clock", host.clock, deep=True),
     Check("inotify", services.inotify),
-    Check("watch root", services.watch_roots),
+    Check("watch root", services.watch_roots, 20.0, deep=True),
     Check("ports", services.ports),
-    Check("decoder", audio.decoder, 60.0),
+    Check("decoder", audio.decoder, 60.0, deep=True),
     Check("fingerprints", audio.fingerprints, 60.0),
-    Check("engine", audio.engines, 120.0),
-    Check("postgres", services.postgres, 90.0),
-    Check("prefect", services.prefect, 30.0),
+    Check("engine", audio.engines, 120.0, deep=True),
+    Check("gpu", audio.gpu, 20.0, deep=True),
+    Check("postgres", services.postgres, 90.0, deep=True),
+    Check("prefect", services.prefect, 30.0, deep=True),
+    Check("pool", services.pools, 20.0, deep=True),
+    Check("certificate", host.certificate, 20.0, deep=True),
+    Check("musicbrainz", online.musicbrainz, 30.0, deep=True),
+    Check("notifier", online.channels, deep=True),
     Check("service", services.services, 60.0),
     Check("pool", services.pools, 20.0),
     Check("all hosts", services.other_hosts, 20.0),
 )
 """Every check, in the order in which findings are shown."""
+DEEP: Final[tuple[Check, ...]] = tuple(check for check in CHECKS if check.deep)
+"""Those of `ironclad health`."""
 
 
 def diagnose(settings: Settings, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:

@@ -75,6 +75,13 @@ class EngineHostReader:
         self._seen: set[str] = set()
         metrics.on_scrape(self.refresh)
 
+    def gpu_bytes(self) -> int | None:
+        """GPU memory of all hosts together; None where no GPU can be seen."""
+        if shutil.which("nvidia-smi") is None:
+            return None
+        memory, pids = self._gpu(), [process.pid for process in self._descendants()]
+        return sum(memory.get(pid, 0) for pid in pids)
+
     def refresh(self) -> None:
         """Look at the processes."""
         count: Counter[str] = Counter()

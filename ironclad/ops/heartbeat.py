@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ironclad.config import Settings
+    from ironclad.ops.health_log import HealthLog
 
-BEAT_SECONDS: Final = 8.0
+BEAT_SECONDS: Final = 5.0
 _RETRY_SECONDS = 2.0
-_CONNECT_SECONDS = 5
+_CONNECT_SECONDS = 3
 
 _UPSERT = (
     "INSERT INTO worker (name, kind, host, pid, pool, data) VALUES (%(name)s, %(kind)s, %(host)s, %(pid)s, %(pool)s, "
@@ -73,15 +74,18 @@ class Heartbeat:
         url: libpq connection URL.
         row: the row, asked for at each beat.
         outcome: told None after a beat that worked, else what went wrong.
+        changes: what is written with each beat, and forgotten at a clean stop.
         seconds: between beats.
     """
 
     def __init__(
-        self, url: str, row: Callable[[], Row], outcome: Callable[[str | None], None], *, seconds: float = BEAT_SECONDS
-    ) -> None:
+        self, url: str, row: Callable[[], Row], outcome: Callable[[str | None], None],
+        changes: HealthLog | None = None, *, seconds: float = BEAT_SECONDS,
+    ) -> None:  # fmt: skip
         self._url = url
         self._row = row
         self._outcome = outcome
+        self._changes = changes
         self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
@@ -110,9 +114,14 @@ class Heartbeat:
         try:
             with psycopg.connect(
                 self._url, connect_timeout=_CONNECT_SECONDS, application_name="ironclad-heartbeat", autocommit=True,
-                options="-c statement_timeout=5000",
+                options="-c statement_timeout=3000",
             ) as connection:  # fmt: skip
                 connection.execute(statement, self._row().parameters())
+                if self._changes is not None:
+                    if statement is _DELETE:
+                        self._changes.forget(connection)
+                    else:
+                        self._changes.write(connection)
         except psycopg.Error as exc:
             return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ironclad import log
 from ironclad.errors import IroncladError
-from ironclad.ops import backup, orphans, prune
+from ironclad.ops import backup, health_log, orphans, prune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,8 @@ class Housekeeper:
             for one in found:
                 orphans.fix(self._database, self._settings, one)
             count, size = prune.run(self._database, self._settings)
+            with self._database.session() as session:
+                health_log.prune(session)
             logger.info("housekeeping_done", set_aside=len(found), pruned=count, bytes=size)
             self._back_up()
         except (IroncladError, OSError) as exc:

@@ -16,19 +16,22 @@ from ironclad.errors import ErrorKind, IroncladError
 from ironclad.ops import directory, usage
 from ironclad.ops.endpoint import Endpoint
 from ironclad.ops.health import HealthBoard
+from ironclad.ops.health_log import HealthLog
 from ironclad.ops.heartbeat import Heartbeat, Row, libpq_url, row_name
 from ironclad.ops.metrics import Metrics
+from ironclad.ops.probes import Prober, descriptors
 from ironclad.ops.reports import Reports
 from ironclad.ops.sdnotify import Notifier
 from ironclad.ops.signals import StopSignals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
     from ironclad.config import Settings
     from ironclad.ops.health import Component
+    from ironclad.ops.probes import Verdict
 
 SUPERVISOR_VARIABLE: Final = "IRONCLAD_SUPERVISOR_PID"
 """Set by `ironclad up` for its children."""
@@ -75,6 +78,7 @@ class ServiceRuntime:
         self.stopping = threading.Event()
         self.health = HealthBoard(self._changed)
         self.metrics = Metrics(name)
+        self._history = HealthLog(row_name(name, settings))
         self.facts: dict[str, Any] = {}
         """More for the row's `data`; set it before `ready`."""
         self._kind = kind or name
@@ -100,6 +104,10 @@ class ServiceRuntime:
         self._notifier.ready(f"ready at {self.url}")
         self._log.info("service_ready", url=self.url)
 
+    def probe(self, probes: Mapping[str, Callable[[], Verdict]]) -> None:
+        """Look at what the service needs every few seconds until it stops; open files are looked at in any case."""
+        Prober(self.health, {"file descriptors": descriptors, **probes}).start(self.stopping)
+
     def status(self, text: str) -> None:
         """One line for the operator, shown by systemd and by `ironclad up`."""
         self._notifier.status(text)
@@ -122,7 +130,7 @@ class ServiceRuntime:
             undo.callback(signals.restore)
             self._serve(undo)
             if self._heartbeats:
-                heartbeat = Heartbeat(libpq_url(self.settings), self._row, self._heard_database)
+                heartbeat = Heartbeat(libpq_url(self.settings), self._row, self._heard_database, self._history)
                 heartbeat.start()
                 undo.callback(heartbeat.stop)
             self._keep_watchdog_quiet(undo)
@@ -204,6 +212,7 @@ class ServiceRuntime:
             self.health.failed("database", problem, _DATABASE_REMEDY)
 
     def _changed(self, component: Component) -> None:
+        self._history.note(component)
         data = {"component": component.name, "status": component.status.value, "detail": component.detail}
         self._log.info("health_changed", **data)
         if self._announced_ready:

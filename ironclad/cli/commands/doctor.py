@@ -11,6 +11,7 @@ from rich.text import Text
 from ironclad.cli import exits, options, output, text
 from ironclad.ops.checks.outcome import Level
 from ironclad.ops.doctor import diagnose
+from ironclad.ops.health import Status
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -20,8 +21,20 @@ JSON: Final = {
         "findings": "Each with name, status (ok, warn, fail), detail, remedy, seconds.",
     }
 }
-_STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+_STYLES: Final[dict[str, str]] = {
+    Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red", Status.DEGRADED: "yellow", Status.FAILED: "red",
+}  # fmt: skip
 _WORD_WIDTH: Final = 4
+
+
+def show(status: str, name: str, detail: str, remedy: str) -> None:
+    """One finding for people; what is well needs no remedy."""
+    console = output.stdout()
+    line = Text(f"{status:<{_WORD_WIDTH}}", style=_STYLES.get(status, ""))
+    said = f": {text.printable(detail)}" if detail else ""
+    console.print(line.append(f"  {text.printable(name)}{said}", "default"))
+    if remedy and status != Level.OK:
+        console.print(Text(f"{'':<{_WORD_WIDTH}}  What to do: {text.printable(remedy)}"))
 
 
 @app.command()
@@ -33,16 +46,12 @@ def doctor(
     Ends with exit code 1 if a check failed. Nothing is changed, and nothing needs to run.
     """
     settings = options.of(context).settings(quiet=True)
-    console = output.stdout()
     began = time.monotonic()
     findings = []
     for finding in diagnose(settings):
         findings.append(finding)
         if not as_json:
-            line = Text(f"{finding.status.value:<{_WORD_WIDTH}}", style=_STYLES[finding.status])
-            console.print(line.append(f"  {text.printable(finding.name)}: {text.printable(finding.detail)}", "default"))
-            if finding.remedy and finding.status is not Level.OK:
-                console.print(Text(f"{'':<{_WORD_WIDTH}}  What to do: {text.printable(finding.remedy)}"))
+            show(finding.status.value, finding.name, finding.detail, finding.remedy)
     failed = sum(finding.status is Level.FAIL for finding in findings)
     warned = sum(finding.status is Level.WARN for finding in findings)
     if as_json:

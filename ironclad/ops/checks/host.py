@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import resource
 import secrets
+import struct
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 import ironclad
 from ironclad import durable
 from ironclad.errors import DiskFull, IroncladError
+from ironclad.ops import certificates, directory
 from ironclad.ops.checks.outcome import fail, ok, warn
 from ironclad.ops.disk import HYSTERESIS, space
 
@@ -29,6 +33,10 @@ _FEW_INODES = 10_000
 _FEW_DESCRIPTORS = 1024
 _TIMEX_BYTES = 512  # struct timex is smaller; the kernel fills in what it knows
 _TIME_ERROR = 5
+_STA_NANO = 0x2000
+_OFF_SECONDS = 0.5
+_UNSURE_SECONDS = 5.0
+_FULL = 0.8
 
 
 def python(_settings: Settings) -> list[Outcome]:
@@ -155,12 +163,61 @@ def descriptors(_settings: Settings) -> list[Outcome]:
 
 
 def clock(_settings: Settings) -> list[Outcome]:
-    """Whether the kernel takes the clock for synchronised. Leases use the database's clock, so this is advice."""
+    """Whether the kernel takes the clock for synchronised, and how far off it is held to be.
+
+    Leases use the database's clock, so this is advice.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    state = libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    timex = ctypes.create_string_buffer(_TIMEX_BYTES)
+    state = libc.adjtimex(timex)
     if state == _TIME_ERROR:
         remedy = "Run a time service (chrony, systemd-timesyncd), else log times of several hosts do not fit together."
         return [warn("the clock is not synchronised", remedy)]
     if state < 0:
         return [ok("the kernel does not say whether the clock is synchronised")]
-    return [ok("the clock is synchronised")]
+    # struct timex begins: modes (int), offset, freq, maxerror, esterror (longs), status (int); adjtimex(2).
+    offset, _, most, _, status = struct.unpack_from("@llll i", timex.raw, struct.calcsize("@i0l"))
+    seconds = offset / (1e9 if status & _STA_NANO else 1e6)
+    detail = f"the clock is synchronised, {1000 * seconds:+.1f} ms off, at most {most / 1e6:.2f} s"
+    if abs(seconds) > _OFF_SECONDS or most / 1e6 > _UNSURE_SECONDS:
+        return [warn(detail, "Look at the time service: `chronyc tracking` or `timedatectl timesync-status`.")]
+    return [ok(detail)]
+
+
+def open_files(settings: Settings) -> list[Outcome]:
+    """How many files each service of this machine has open, of those that it may."""
+    import psutil  # noqa: PLC0415 - only this check needs it
+
+    found = []
+    for entry in directory.announced(settings.layout.run):
+        with contextlib.suppress(psutil.Error, OSError):
+            process = psutil.Process(entry.pid)
+            used, limit = process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)[0]
+            if entry.alive and used > _FULL * limit:
+                remedy = "Raise LimitNOFILE= in its unit (or ulimit -n) and restart it; then report what it had open."
+                found.append(warn(f"{used} of {limit} files are open", remedy, about=entry.name))
+    return found or [ok("no service comes near its limit")]
+
+
+def certificate(settings: Settings) -> list[Outcome]:
+    """When the certificates of the TLS servers that the settings name run out."""
+    found = []
+    for target in certificates.targets(settings):
+        try:
+            end = certificates.expiry(target)
+        except (OSError, ValueError) as exc:
+            found.append(
+                warn(f"cannot be looked at: {exc}", "The findings about the server may tell why.", about=target.name)
+            )
+            continue
+        if end is None:
+            found.append(ok("no TLS", about=target.name))
+            continue
+        detail, days = certificates.judge(end, datetime.now(UTC))
+        if days < 0:
+            found.append(fail(detail, certificates.REMEDY, about=target.name))
+        elif days < certificates.WARN_DAYS:
+            found.append(warn(detail, certificates.REMEDY, about=target.name))
+        else:
+            found.append(ok(detail, about=target.name))
+    return found or [ok("the settings name no TLS server")]

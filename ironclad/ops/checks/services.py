@@ -18,7 +18,7 @@ from ironclad.ops.checks.outcome import fail, ok, warn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ironclad.config import Settings
+    from ironclad.config import Settings, WatchRoot
     from ironclad.db.session import Database
     from ironclad.ops.checks.outcome import Outcome
 
@@ -26,6 +26,8 @@ _FEW_WATCHES = 8192
 _FEW_INSTANCES = 64
 _OLDEST_POSTGRES = 14
 _LATE_SECONDS = 30.0
+_ROUND_TRIPS = 9
+_SLOW_SECONDS = 0.05
 _UP = "Start it with `ironclad up`, or `ironclad run {}`."
 
 
@@ -73,12 +75,31 @@ def _ask(database: Database) -> Iterator[Outcome]:
     if abs(offset) > _LATE_SECONDS:
         remedy = "Run a time service on both machines."
         yield warn(f"its clock differs from ours by {offset:.0f} s", remedy, about="clock")
+    yield _latency(database)
     revision = schema.current(database)
     if revision == schema.HEAD:
         yield ok(f"schema {revision}", about="schema")
     else:
         detail = f"the schema is {revision or 'empty'}, this version needs {schema.HEAD}"
         yield fail(detail, "Run `ironclad db upgrade`.", about="schema")
+
+
+def _latency(database: Database) -> Outcome:
+    """The median of some round trips: each stage makes dozens of them."""
+    import sqlalchemy as sa  # noqa: PLC0415 - as above
+
+    took = []
+    with database.session() as session:
+        for _ in range(_ROUND_TRIPS):
+            began = time.monotonic()
+            session.execute(sa.text("SELECT 1"))
+            took.append(time.monotonic() - began)
+    median = sorted(took)[_ROUND_TRIPS // 2]
+    detail = f"answers in {1000 * median:.1f} ms"
+    if median > _SLOW_SECONDS:
+        remedy = "Use a server nearer to the workers, or find out what loads it."
+        return warn(detail, remedy, about="latency")
+    return ok(detail, about="latency")
 
 
 def prefect(settings: Settings) -> list[Outcome]:
@@ -222,8 +243,60 @@ def watch_roots(settings: Settings) -> list[Outcome]:
             rights = "read and write" if root.mode == "move" else "read"
             found.append(fail("may not be used", f"Give the Ironclad user the right to {rights} it.", about=about))
         else:
-            found.append(ok(f"can be used, mode {root.mode}", about=about))
+            found.append(_events(root, path))
     return found
+
+
+def _events(root: WatchRoot, path: Path) -> Outcome:
+    """Whether changes in the folder arrive as events, tried with a file that no watcher takes for a song."""
+    about, usable = str(path), f"can be used, mode {root.mode}"
+    if root.watch == "polling" or not os.access(path, os.W_OK):
+        return ok(f"{usable}, polled" if root.watch == "polling" else usable, about=about)
+    from ironclad.ingest.feed import EventFeed  # noqa: PLC0415 - only here
+
+    feed = EventFeed(path.resolve(), lambda _event: None, lambda _words: None)
+    try:
+        feed.start()
+        problem = feed.probe()
+    except OSError as exc:
+        problem = str(exc)
+    finally:
+        feed.stop()
+    if problem is None:
+        return ok(f"{usable}, events arrive", about=about)
+    remedy = "It is polled instead, which is slower. Set watch = 'polling' for this root if that is as it must be."
+    return warn(f"{usable}, but no events: {problem}", remedy, about=about)
+
+
+def pools(settings: Settings) -> list[Outcome]:
+    """Each pool has a worker that reports, on some host, and is not paused."""
+    if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
+        return [ok("the database does not run; nothing is known")]
+    import psycopg  # noqa: PLC0415 - only here
+
+    from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
+
+    try:
+        with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
+            rows = connection.execute(
+                "SELECT p.name, p.slots, p.paused, count(w.name) FILTER (WHERE extract(epoch FROM ironclad_now() - "
+                "w.seen_at) < %s), (SELECT count(*) FROM job j WHERE j.pool = p.name AND j.state = 'queued') "
+                "FROM pool p LEFT JOIN worker w ON w.pool = p.name GROUP BY p.name ORDER BY p.name",
+                (_LATE_SECONDS,),
+            ).fetchall()
+    except psycopg.Error as exc:
+        raise DatabaseUnavailable(str(exc).strip()) from exc
+    found = []
+    for name, slots, paused, workers, waiting in rows:
+        detail = f"{slots} slots, {workers} workers, {waiting} jobs wait"
+        if paused:
+            found.append(warn(f"paused; {detail}", f"`ironclad resume --pool {name}`.", about=name))
+        elif not workers:
+            remedy = _UP.format(f"worker --pool {name}")
+            found.append((fail if waiting else warn)(detail, remedy, about=name))
+        else:
+            found.append(ok(detail, about=name))
+    return found or [ok("no pool is declared yet; the dispatcher does it")]
 
 
 def inotify(_settings: Settings) -> list[Outcome]:

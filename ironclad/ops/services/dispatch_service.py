@@ -10,7 +10,9 @@ from ironclad.jobs.dispatch import Dispatcher
 from ironclad.ops import certificates, fronts
 from ironclad.ops.backup_metrics import BackupReader
 from ironclad.ops.disk import DiskFloor
+from ironclad.ops.health import Status
 from ironclad.ops.housekeeper import Housekeeper
+from ironclad.ops.probes import PREFECT, STORAGE, DiskProbe, PrefectProbe
 from ironclad.ops.queue_metrics import QueueReader
 from ironclad.stages import filing
 
@@ -110,6 +112,7 @@ class DispatchService:
         """Dispatch until the runtime stops."""
         settings = runtime.settings
         executor = WatchedExecutor(self._make or fronts.executor_of(settings), runtime.health)
+        runtime.probe({STORAGE: DiskProbe(settings), PREFECT: PrefectProbe(settings, Status.DEGRADED)})
         database = Database.open(settings)
         try:
             QueueReader(database, runtime.metrics, deadline_seconds=settings.jobs.deadline_seconds)

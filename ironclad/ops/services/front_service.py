@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ironclad.ops import directory, engine_hosts, fronts
+from ironclad.ops.health import Status
+from ironclad.ops.probes import PREFECT, STORAGE, DiskProbe, EngineProbe, GpuProbe, PrefectProbe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ironclad.config import Settings
+    from ironclad.ops.probes import Verdict
     from ironclad.ops.service import ServiceRuntime
 
 _STARTING_SECONDS = 0.05
 _RUNNING_SECONDS = 5.0
+_GPU_POOL = "gpu"
 
 
 class Front(Protocol):
@@ -42,31 +47,43 @@ class FrontService:
         name: the service's name.
         make: makes the front; called in the service's process.
         remedy: what to do when it does not work.
-        pool: of a worker.
+        prepare: called with the front before it runs, for metrics and probes of its own.
     """
 
-    def __init__(self, name: str, make: Callable[[], Front], remedy: str, pool: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Front],
+        remedy: str,
+        prepare: Callable[[Front, ServiceRuntime], None] = lambda _front, _runtime: None,
+    ) -> None:
         self.name = name
-        self._pool = pool
+        self._prepare = prepare
         self._make = make
         self._remedy = remedy
 
     @classmethod
     def prefect(cls, settings: Settings) -> Self:
         """The Prefect server."""
-        return cls("prefect", lambda: fronts.load("prefect-server")(settings), "See logs/prefect.jsonl.")
+        return cls(
+            "prefect", lambda: fronts.load("prefect-server")(settings), "See logs/prefect.jsonl.", _watch_prefect
+        )
 
     @classmethod
     def worker(cls, settings: Settings, pool: str) -> Self:
         """The warm worker of a pool."""
         remedy = "It goes on by itself when the Prefect server answers; see `ironclad doctor`."
-        return cls(directory.worker(pool), lambda: fronts.load("prefect-worker")(settings, pool), remedy, pool)
+        return cls(
+            directory.worker(pool),
+            lambda: fronts.load("prefect-worker")(settings, pool),
+            remedy,
+            partial(_watch_worker, pool=pool),
+        )
 
     def run(self, runtime: ServiceRuntime) -> None:
         """Run until the runtime stops."""
         front = self._make()
-        if self._pool:
-            _count_runs(front, runtime, self._pool)
+        self._prepare(front, runtime)
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(front, runtime, done), name="readiness", daemon=True)
         watcher.start()
@@ -90,13 +107,25 @@ class FrontService:
                 runtime.health.failed(self.name, "it does not do its work at the moment", self._remedy)
 
 
-def _count_runs(front: Front, runtime: ServiceRuntime, pool: str) -> None:
-    """A worker's own metrics."""
-    slots = runtime.settings.pools[pool].slots
+def _watch_prefect(_front: Front, runtime: ServiceRuntime) -> None:
+    """Its own API answers."""
+    runtime.probe({PREFECT: PrefectProbe(runtime.settings, Status.FAILED)})
+
+
+def _watch_worker(front: Front, runtime: ServiceRuntime, pool: str) -> None:
+    """A worker's own metrics and dependencies."""
+    settings, metrics = runtime.settings, runtime.metrics
+    slots = settings.pools[pool].slots
 
     def refresh() -> None:
-        runtime.metrics.gauge("ironclad_worker_runs").set(front.running)
-        runtime.metrics.gauge("ironclad_worker_slots").set(slots)
+        metrics.gauge("ironclad_worker_runs").set(front.running)
+        metrics.gauge("ironclad_worker_slots").set(slots)
 
-    runtime.metrics.on_scrape(refresh)
-    engine_hosts.EngineHostReader(runtime.metrics, engine_hosts.installed)
+    metrics.on_scrape(refresh)
+    hosts = engine_hosts.EngineHostReader(metrics, engine_hosts.installed)
+    probes: dict[str, Callable[[], Verdict]] = {
+        STORAGE: DiskProbe(settings), PREFECT: PrefectProbe(settings, Status.FAILED), "engine": EngineProbe(settings),
+    }  # fmt: skip
+    if pool == _GPU_POOL and not settings.engine.device.startswith("mps"):
+        probes["gpu"] = GpuProbe(lambda: front.running, hosts.gpu_bytes)
+    runtime.probe(probes)

@@ -12,6 +12,7 @@ from ironclad.errors import IroncladError
 from ironclad.ingest.places import absolute
 from ironclad.ingest.watch import How
 from ironclad.ingest.watcher import Watcher
+from ironclad.ops.probes import STORAGE, DiskProbe
 from ironclad.ops.queue_metrics import WatchReader
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class WatchService:
     def run(self, runtime: ServiceRuntime) -> None:
         """Watch until the runtime stops."""
         settings = runtime.settings
+        runtime.probe({STORAGE: DiskProbe(settings)})
         database = Database.open(settings)
         try:
             WatchReader(database, runtime.metrics, [str(absolute(root.path)) for root in settings.watch_roots])
