@@ -70,7 +70,7 @@ COMMANDS: Final = (
     Entry("upgrade", "Look before an upgrade, and migrate with a dump first.", "upgrade"),
     Entry("backup", "Dump the database, prove dumps by restoring them, restore one.", "backup"),
     Entry("doctor", "Check the installation; each problem comes with what to do.", "doctor"),
-    Entry("health", "How services and what they depend on are, and were.", "health"),
+    Entry("health", "Show how services and what they depend on are, and were.", "health"),
     Entry("install", "Write the files that make services of Ironclad on this host.", "install"),
     Entry("run", "Run one service in the foreground (systemd, containers).", "run"),
     Entry("demo", "Take three songs with known stems through everything.", "demo"),

@@ -45,9 +45,9 @@ def health(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How the services and what they depend on are, with what to do about it.
+    """Show how services and what they depend on are, and were.
 
-    Ends with exit code 1 if anything has failed.
+    Each problem comes with what to do. Ends with exit code 1 if anything has failed.
     """
     if history:
         _history(context, history, component, as_json=as_json)
