@@ -268,7 +268,7 @@ def _events(root: WatchRoot, path: Path) -> Outcome:
     return warn(f"{usable}, but no events: {problem}", remedy, about=about)
 
 
-def pools(settings: Settings) -> list[Outcome]:
+def workers(settings: Settings) -> list[Outcome]:
     """Each pool has a worker that reports, on some host, and is not paused."""
     if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
         return [ok("the database does not run; nothing is known")]
