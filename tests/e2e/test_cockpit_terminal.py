@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import chromium
 import pytest
 from installation import Installation, until
 from tmux import Tmux
@@ -24,7 +26,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]  # fmt: skip
 TUI = [sys.executable, "-m", "ironclad.cli.main", "tui"]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,33 @@ def test_a_terminal_that_shrinks_and_grows(cockpit: Callable[..., Tmux]) -> None
         assert terminal.ended() == 0
 
 
+def test_slots_are_changed_and_the_pipeline_is_drained_while_everything_runs(
+    up: Installation, cockpit: Callable[..., Tmux]
+) -> None:
+    log = up.layout.logs / "worker-cpu.jsonl"
+    with cockpit() as terminal:
+        terminal.until("services 4/4")
+        terminal.keys("4")
+        terminal.until("Jobs at a time", "worker-cpu")
+        terminal.keys("n")
+        terminal.until("Jobs at a time of pool cpu")
+        terminal.type("3")
+        terminal.keys("Enter")
+        terminal.until("Pool cpu runs 3 at a time")
+        until("the worker follows", lambda: '"slots": 3' in log.read_text(encoding="utf-8"), 30)
+        terminal.keys("u")
+        terminal.until("as the settings say")
+        terminal.keys("D")
+        terminal.until("Drain the pipeline?")
+        terminal.keys("y")
+        terminal.until("Nothing runs and nothing starts.")
+        terminal.keys("P")
+        terminal.until("The pipeline is open")
+        terminal.keys("q")
+        assert terminal.ended() == 0
+    assert json.loads(up.ironclad("slots", "cpu", "--json").stdout)["changed"] is False
+
+
 def test_history_is_looked_at_in_a_terminal(up: Installation, cockpit: Callable[..., Tmux], tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     up.ironclad("tui", "--record", str(path))
@@ -166,13 +194,29 @@ def test_a_browser_s_socket_gets_the_cockpit(up: Installation) -> None:
         asyncio.run(visit(address))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_real_browser_paints_it(up: Installation, tmp_path: Path) -> None:
-    picture = tmp_path / "page.png"
-    with served(up) as address:
-        subprocess.run(
-            [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={picture}",
-             "--virtual-time-budget=15000", "--window-size=1200,800", address],
-            check=True, capture_output=True, timeout=90,
-        )  # fmt: skip
-    assert picture.stat().st_size > 20_000
+@pytest.mark.skipif(chromium.PROGRAM is None, reason="Chromium is not installed")
+def test_the_same_path_in_a_real_browser(up: Installation, make_song: Callable[..., Path], tmp_path: Path) -> None:
+    title = "Lost in the browser"
+    up.ironclad("pause")
+    up.drop(make_song(tmp_path / f"{title}.flac", seed=3, title=title, artist="Ana"), user="ana")
+    until("its file is in archive/", lambda: originals(up), 40)
+    (original,) = originals(up)
+    original.rename(tmp_path / "elsewhere")
+    with served(up) as address, chromium.Page(tmp_path / "profile", address) as page:
+        page.until("▸ 1 Overview", "The pipeline is paused", seconds=90)
+        page.click()
+        page.type("P")
+        page.until("The pipeline is open")
+        page.type("2")
+        page.until("✗ failed", "E_SOURCE_MISSING", seconds=60)
+        page.type("/")
+        page.type("state:failed since:1h")
+        page.key("Enter")
+        page.until("filter state:failed since:1h", "1 jobs", title)
+        page.key("Enter")
+        page.until("▸ Job", "E_SOURCE_MISSING", "What to do")
+        original.parent.mkdir(exist_ok=True)
+        shutil.move(tmp_path / "elsewhere", original)
+        page.type("r")
+        page.until("✓ succeeded", "organize   ✓ done", seconds=90)
+        page.type("q")

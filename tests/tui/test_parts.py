@@ -326,7 +326,9 @@ def test_without_a_token_only_loopback_names_are_answered() -> None:
     async def visit() -> None:
         app = await serve.TokenServer("true", "127.0.0.1", 9660, None)._make_app()
         async with TestClient(TestServer(app)) as client:
-            assert (await client.get("/")).status == 200
+            page = await client.get("/")
+            assert page.status == 200
+            assert "style-src 'self'" in page.headers["Content-Security-Policy"]  # no font of another server's
             assert (await client.get("/", headers={"Host": "evil.example"})).status == 403
             assert (await client.get("/ws", headers={"Origin": "http://evil.example"})).status == 403
 

@@ -23,6 +23,7 @@ _DEFAULT_HOST: Final = "127.0.0.1"
 _DEFAULT_PORT: Final = 9660
 _LEAST_TOKEN: Final = 16
 _PORTS: Final = 65_535
+_POLICY: Final = "style-src 'self' 'unsafe-inline'; font-src 'self' data:; frame-ancestors 'none'"
 
 
 def address(text: str) -> tuple[str, int]:
@@ -81,6 +82,7 @@ class TokenServer(Server):
     async def _make_app(self) -> web.Application:
         app = await super()._make_app()
         app.middlewares.append(self._guard)
+        app.on_response_prepare.append(_keep_to_ourselves)
         return app
 
     @web.middleware
@@ -104,6 +106,12 @@ class TokenServer(Server):
 
     def _known(self, given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), (self._token or "").encode())
+
+
+async def _keep_to_ourselves(_request: web.Request, response: web.StreamResponse) -> None:
+    """textual-serve's page asks a font of another company's server: nobody else needs to know who looks at this."""
+    response.headers["Content-Security-Policy"] = _POLICY
+    response.headers["Referrer-Policy"] = "no-referrer"
 
 
 def serve(text: str, token: str | None, given: GlobalOptions, *, read_only: bool) -> None:
