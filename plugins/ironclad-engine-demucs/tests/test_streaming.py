@@ -160,6 +160,26 @@ def test_what_progress_raises_ends_it(transformers: list[Any], reader: Callable[
     assert steps == [(1, 6), (2, 6)]
 
 
+@pytest.mark.parametrize("plan", [Plan(), Plan(shifts=2), Plan(overlap=0.8), Plan(overlap=0.0)])
+@pytest.mark.parametrize("since", [1, 5999, 6000, 6001, LENGTH, 20_000, 30_299])
+def test_going_on_makes_the_same_samples(
+    since: int, plan: Plan, transformers: list[Any], reader: Callable[[int], Any]
+) -> None:
+    source, networks = reader(30_300), [TorchNetwork(network) for network in transformers[: 1 + (since == LENGTH)]]
+
+    def run(since: int) -> tuple[int, Any]:
+        blocks = list(
+            streaming.separate(
+                networks, None, source, plan, statistics=streaming.measure(source), rng=random.Random(5), since=since
+            )
+        )
+        return blocks[0][0], np.concatenate([stems["bass"] for _, stems in blocks], -1)
+
+    start, rest = run(since)
+    assert start == since
+    np.testing.assert_array_equal(rest, run(0)[1][:, since:])
+
+
 def test_what_waits_does_not_grow_with_the_length(transformers: list[Any], reader: Callable[[int], Any]) -> None:
     reads: list[int] = []
     source = reader(20 * LENGTH)

@@ -44,6 +44,7 @@ class Gains:
 
     def __init__(self, *, half: bool = False) -> None:
         self.inputs = {"mixture": (1, 2, FRAMES), "spectrum": (1, 4, BINS, STEPS)}
+        self.outputs: list[tuple[Any, ...]] = [(1, STEMS, 4, BINS, STEPS), ("?", "?", "?", "?")]
         self._wave, self._spectrum = (0.5, 0.5) if half else (1.0, 0.0)
         self.looks = 0
 
@@ -102,6 +103,21 @@ def test_streamed_through_a_graph(frames: int, tmp_path: Path) -> None:
     assert runtime.looks == len(range(0, frames, int(0.75 * FRAMES)))
 
 
+def test_going_on_runs_only_what_is_needed(tmp_path: Path) -> None:
+    reader, runtime = Reader(noise(5 * FRAMES)), Gains()
+    one = [network(tmp_path / "one.onnx", runtime)]
+    known = streaming.measure(reader)
+    whole = np.concatenate(
+        [stems["a"] for _, stems in streaming.separate(one, None, reader, streaming.Plan(), statistics=known)], -1
+    )
+    for since, segments in ((0, 7), (3000, 7), (4000, 6), (12_345, 4), (5 * FRAMES - 1, 1)):
+        runtime.looks = 0
+        blocks = list(streaming.separate(one, None, reader, streaming.Plan(), statistics=known, since=since))
+        rest = np.concatenate([stems["a"] for _, stems in blocks], -1)
+        np.testing.assert_array_equal(rest, whole[:, since:])
+        assert (blocks[0][0], runtime.looks) == (since, segments)
+
+
 def test_progress_goes_by_processor_time_and_what_it_raises_ends_the_segment(tmp_path: Path) -> None:
     one = network(tmp_path / "one.onnx", Gains())
     shares: list[float] = []
@@ -128,6 +144,10 @@ def test_a_graph_of_another_kind_is_refused(tmp_path: Path) -> None:
         graphs.GraphNetwork(tmp_path / "odd.onnx", Gains())
     (tmp_path / "odd.json").unlink()
     assert graphs.GraphNetwork(tmp_path / "odd.onnx", Gains()).sources == ["drums", "bass", "other", "vocals"]
+    odd = Gains()
+    odd.outputs = [(1, 3, 4, BINS, STEPS)]
+    with pytest.raises(EngineError, match="does not say which"):
+        _ = graphs.GraphNetwork(tmp_path / "odd.onnx", odd).sources
 
 
 def test_graphs_are_found_by_the_bags_signatures(tmp_path: Path) -> None:

@@ -55,6 +55,16 @@ def test_what_no_mask_changes_comes_back(frames: int) -> None:
     assert max(piece["all"].shape[1] for piece in pieces) <= BLOCK + WINDOW
 
 
+@pytest.mark.parametrize("since", [1, BLOCK - WINDOW - 1, BLOCK - WINDOW, BLOCK - WINDOW + 3071, BLOCK + 5, 3 * BLOCK])
+def test_going_on_makes_the_same_samples(since: int) -> None:
+    reader = Reader(3 * BLOCK + 777)
+    whole, rest = (
+        np.concatenate([piece["a"] for piece in spectra.separate(reader, ["a", "b"], shares(1, 2), 1024, since=at)], -1)
+        for at in (0, since)
+    )
+    np.testing.assert_array_equal(rest, whole[:, since:])
+
+
 def test_masks_are_shares_of_squares() -> None:
     reader = Reader(30_000)
     (pieces,) = spectra.separate(reader, ["a", "b"], shares(0.6, 0.8), 2049)

@@ -51,6 +51,11 @@ class Runtime(Protocol):
         """Shapes by name."""
         ...
 
+    @property
+    def outputs(self) -> list[tuple[Any, ...]]:
+        """Shapes; sizes that are not known are no numbers."""
+        ...
+
     def run(self, feeds: dict[str, Samples], waiting: Callable[[], None]) -> list[Samples]:
         """Every output. `waiting` is called ten times a second meanwhile; what it raises stops the run."""
         ...
@@ -70,6 +75,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.inputs = {one.name: tuple(one.shape) for one in self._session.get_inputs()}
+        self.outputs: list[tuple[Any, ...]] = [tuple(one.shape) for one in self._session.get_outputs()]
 
     def run(self, feeds: dict[str, Samples], waiting: Callable[[], None]) -> list[Samples]:
         """See `Runtime`. The run is on a thread of its own, so that this one can stop it between two nodes."""
@@ -108,7 +114,10 @@ class OpenVino:
         hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
         self._request = openvino.Core().compile_model(str(path), "CPU", hints).create_infer_request()
         compiled = self._request.get_compiled_model()
-        self._outputs = len(compiled.outputs)
+        self.outputs: list[tuple[Any, ...]] = [
+            tuple(size.get_length() if size.is_static else None for size in one.partial_shape)
+            for one in compiled.outputs
+        ]
         self.inputs = {
             one.any_name: tuple(int(size) for size in one.partial_shape.to_shape())
             for one in compiled.inputs
@@ -127,7 +136,7 @@ class OpenVino:
                 self._request.wait()
             raise
         self._request.wait()  # raises what went wrong
-        return [self._request.get_output_tensor(index).data for index in range(self._outputs)]
+        return [self._request.get_output_tensor(index).data for index in range(len(self.outputs))]
 
 
 RUNTIMES: Final[dict[str, type[OnnxRuntime | OpenVino]]] = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}
@@ -157,10 +166,10 @@ class GraphNetwork:
     def sources(self) -> Sequence[str]:
         """The stems that it makes: as its description says, else as many as the published models make."""
         if not self._sources:
-            made = self._run(np.zeros((self.audio_channels, self._frames), np.float32)).shape[0]
-            if made not in _STEMS:
+            made = [shape[1] for shape in self._runtime.outputs if len(shape) == 5]  # noqa: PLR2004  # those with spectra
+            if len(made) != 1 or made[0] not in _STEMS:
                 raise refuse(self._path, f"it makes {made} stems and does not say which")
-            self._sources = _STEMS[made]
+            self._sources = _STEMS[made[0]]
         return list(self._sources)
 
     @property

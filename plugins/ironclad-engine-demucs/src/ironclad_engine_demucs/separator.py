@@ -24,6 +24,9 @@ _UNITS: Final = 1_000_000
 class DemucsSeparator:
     """Demucs: a model of one or several networks on one device."""
 
+    resumes: Final = True
+    """It goes on where `sinks.frames` says, with the samples that it would have made in one go."""
+
     def __init__(self) -> None:
         self._request: LoadRequest | None = None
         self._loaded: backends.Loaded | None = None
@@ -93,7 +96,7 @@ class DemucsSeparator:
         blocks = streaming.separate(
             loaded.networks, loaded.bag.weights, reader, plan, statistics=statistics,
             rng=random.Random(int(params["seed"])),  # noqa: S311  # delays, not secrets
-            wanted=sinks.wanted,
+            wanted=sinks.wanted, since=sinks.frames,
             progress=pulse.step,
         )  # fmt: skip
         with contextlib.ExitStack() as stack:

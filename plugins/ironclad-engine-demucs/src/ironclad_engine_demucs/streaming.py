@@ -92,10 +92,11 @@ def measure(reader: Reader, progress: Callable[[int], None] = lambda _done: None
 class Lane:
     """One network over the recording delayed by `lead` zeros (the shift), segment by segment.
 
-    Positions are in the delayed recording, `total` frames long.
+    Positions are in the delayed recording, `total` frames long. Segments that end before frame `since` of the recording
+    are left out: nothing after it depends on them.
     """
 
-    def __init__(self, network: Network, frames: int, lead: int, plan: Plan) -> None:
+    def __init__(self, network: Network, frames: int, lead: int, plan: Plan, since: int = 0) -> None:
         segment = network.segment if plan.segment is None else plan.segment
         self.network = network
         self.lead = lead
@@ -103,7 +104,8 @@ class Lane:
         self.length = int(network.samplerate * segment)
         self.stride = max(1, int((1 - plan.overlap) * self.length))
         self._plan = plan
-        self._offsets = deque(range(0, self.total, self.stride))
+        offsets = range(0, self.total, self.stride)
+        self._offsets = deque(offset for offset in offsets if offset + self.length > since + lead)
         self._ready: deque[Samples] = deque()
         half = self.length // 2
         rising, falling = np.arange(1, half + 1), np.arange(self.length - half, 0, -1)
@@ -112,7 +114,7 @@ class Lane:
         stems, channels = len(network.sources), network.audio_channels
         self._ring = np.zeros((stems, channels, self.length), np.float32)  # from `_base` on
         self._sum = np.zeros(self.length, np.float32)
-        self._base = 0
+        self._base = self._offsets[0]
 
     @property
     def segments(self) -> int:
@@ -175,12 +177,13 @@ def separate(
     statistics: Statistics,
     rng: random.Random | None = None,
     wanted: Collection[str] | None = None,
+    since: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Iterator[tuple[int, dict[str, Samples]]]:
     """Consecutive blocks `(start, {stem: (channels, n)})`, together exactly as long as the recording.
 
-    Networks that weigh nothing in the stems wanted are not run. `progress` gets segments, after each one; what it
-    raises ends the separation.
+    From frame `since` on, the samples are the very ones that are made from the start. Networks that weigh nothing in the
+    stems wanted are not run. `progress` gets segments, after each one; what it raises ends the separation.
     """
     rng = rng or random.Random(0)  # noqa: S311  # delays, not secrets
     stems = list(networks[0].sources)
@@ -193,15 +196,15 @@ def separate(
         longest = int(0.5 * network.samplerate)
         leads = [longest - rng.randint(0, longest) if plan.shifts else 0 for _ in range(repeats)]
         if any(row[index] for index in chosen):
-            groups.append(([Lane(network, reader.frames, lead, plan) for lead in leads], row))
+            groups.append(([Lane(network, reader.frames, lead, plan, since) for lead in leads], row))
     lanes = [lane for group, _ in groups for lane in group]
     pending: list[deque[Samples]] = [deque() for _ in lanes]
-    have = [0] * len(lanes)
-    total, done, position = sum(lane.segments for lane in lanes), 0, 0
+    have = [since] * len(lanes)
+    total, done, position = sum(lane.segments for lane in lanes), 0, since
     while position < reader.frames:
         index = min(range(len(lanes)), key=have.__getitem__)  # the one that is furthest behind
         start, block = lanes[index].step(reader, statistics)
-        late = max(0, lanes[index].lead - start)
+        late = max(0, since + lanes[index].lead - start)
         if late < block.shape[-1]:
             pending[index].append(block[..., late:])
             have[index] += block.shape[-1] - late

@@ -29,6 +29,9 @@ def installed() -> list[str]:
 class SpleeterSeparator:
     """Spleeter: a model of two, four or five networks, on the CPU."""
 
+    resumes: Final = True
+    """It goes on where `sinks.frames` says, with the samples that it would have made in one go."""
+
     def __init__(self) -> None:
         self._recipe: Recipe | None = None
         self._folder = Path()
@@ -96,7 +99,8 @@ class SpleeterSeparator:
         if backend == "tensorflow" and self._reference is not None:
             mixture = reader.read(0, reader.frames)
             share = lambda part: progress(int(_UNITS * part), _UNITS)  # noqa: E731  # one expression
-            sinks.write(self._reference.separate(mixture, band, wiener=wiener, waiting=share))
+            stems = self._reference.separate(mixture, band, wiener=wiener, waiting=share)
+            sinks.write({stem: wave[:, sinks.frames :] for stem, wave in stems.items()})
         elif self._networks is not None:
             _Pass(self._networks, self._recipe.stems, reader, BINS[band], progress).run(sinks, wiener=wiener)
         progress(_UNITS, _UNITS)
@@ -113,18 +117,21 @@ class _Pass:
             raise EngineError("input", "these graphs are for 11 kHz only; convert the published checkpoint for 16")
         self._networks, self._stems, self._reader, self._bins = networks, stems, reader, bins
         self._progress = progress
-        self._steps, self._done = len(stems) * spectra.count_blocks(reader.frames), 0
+        self._steps, self._done = 0, 0
 
     def run(self, sinks: Sinks, *, wiener: bool) -> None:
-        """Separate."""
+        """Separate what is not in the sinks yet."""
         masks: spectra.Masker = spectra.ratio_masks
+        every, since = spectra.count_blocks(self._reader.frames), sinks.frames
+        self._steps = len(self._stems) * (every - spectra.first_block(since))
         if wiener:
-            self._steps *= 2
+            self._steps += len(self._stems) * every
             learned = spectra.Wiener(len(self._stems), self._bins)
             for block in spectra.blocks(self._reader):
                 learned.learn(block, self._estimates(spectra.magnitudes(block, self._bins)))
             masks = learned.masks
-        for pieces in spectra.separate(self._reader, self._stems, self._estimates, self._bins, masks=masks):
+        made = spectra.separate(self._reader, self._stems, self._estimates, self._bins, masks=masks, since=since)
+        for pieces in made:
             sinks.write(pieces)
 
     def _estimates(self, magnitudes: Samples) -> Sequence[Samples]:

@@ -71,11 +71,16 @@ def count_blocks(samples: int) -> int:
     return -(-count_frames(samples) // FRAMES)
 
 
-def blocks(reader: Reader) -> Iterator[Block]:
+def first_block(since: int) -> int:
+    """The first block that samples from `since` on depend on: its frames reach 3072 samples into the next one."""
+    return max(0, (since + WINDOW) // (FRAMES * HOP) - 1)
+
+
+def blocks(reader: Reader, first: int = 0) -> Iterator[Block]:
     """The recording, block by block."""
     shape = window()
     total = count_frames(reader.frames)
-    for index in range(count_blocks(reader.frames)):
+    for index in range(first, count_blocks(reader.frames)):
         count = min(FRAMES, total - index * FRAMES)
         samples = _read(reader, index * FRAMES * HOP - WINDOW, (count - 1) * HOP + WINDOW)
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW, axis=-1)[:, ::HOP]
@@ -115,16 +120,16 @@ def separate(
     bins: int,
     *,
     masks: Masker = ratio_masks,
-    progress: Callable[[int], None] = lambda _done: None,
+    since: int = 0,
 ) -> Iterator[Mapping[str, Samples]]:
-    """Consecutive pieces `{stem: (channels, n)}`, together exactly as long as the recording.
+    """Consecutive pieces `{stem: (channels, n)}`, together exactly as long as the recording from sample `since` on.
 
-    `networks` gets magnitudes and gives every stem's; `progress` gets blocks, after each one.
+    `networks` gets magnitudes and gives every stem's.
     """
     total = count_blocks(reader.frames)
     shape = window() * _COMPENSATION
     tails = [np.zeros((reader.channels, _TAIL), np.float32) for _ in stems]
-    for block in blocks(reader):
+    for block in blocks(reader, first_block(since)):
         spectra = masks(block, networks(magnitudes(block, bins)))
         count, start = block.spectrum.shape[1], block.index * FRAMES * HOP - WINDOW
         pieces: dict[str, Samples] = {}
@@ -133,10 +138,9 @@ def separate(
             summed[:, :_TAIL] += tails[index]
             tails[index] = summed[:, count * HOP :]
             whole = summed if block.index == total - 1 else summed[:, : count * HOP]
-            pieces[stem] = whole[:, max(0, -start) : reader.frames - start]
+            pieces[stem] = whole[:, max(0, since - start) : reader.frames - start]
         if pieces[stems[0]].shape[1]:
             yield pieces
-        progress(block.index + 1)
 
 
 def _overlapped(spectrum: Spectrum, shape: Samples) -> Samples:
