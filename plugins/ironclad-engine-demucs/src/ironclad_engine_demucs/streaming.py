@@ -182,7 +182,7 @@ def separate(
 ) -> Iterator[tuple[int, dict[str, Samples]]]:
     """Consecutive blocks `(start, {stem: (channels, n)})`, together exactly as long as the recording.
 
-    From frame `since` on, the samples are the very ones that are made from the start. Networks that weigh nothing in the
+    From frame `since` on, samples are the very ones that are made from the start. Networks that weigh nothing in the
     stems wanted are not run. `progress` gets segments, after each one; what it raises ends the separation.
     """
     rng = rng or random.Random(0)  # noqa: S311  # delays, not secrets
