@@ -3,7 +3,7 @@
 Starts `ironclad up` on a temporary folder, measures memory and processor time while nothing happens, drops fifty
 ten-second songs at once, and waits until all are published. The first song is not counted: it warms the worker.
 
-    python benchmarks/pipeline.py [--songs 50] [--seconds 10] [--idle 30] [--json]
+    python benchmarks/pipeline.py [--songs 50] [--seconds 10] [--idle 30] [--processes] [--json]
 """
 
 from __future__ import annotations
@@ -46,6 +46,17 @@ def everything(up: Installation) -> list[psutil.Process]:
         leader = psutil.Process(server)
         found += [leader, *leader.children(recursive=True)]
     return list({process.pid: process for process in found}.values())
+
+
+def by_process(up: Installation) -> list[dict[str, Any]]:
+    """What each process holds, in MB: its own (USS), with its share of what is shared (PSS); the largest first."""
+    found = []
+    for process in everything(up):
+        memory = process.memory_full_info()
+        words = process.cmdline()
+        name = " ".join(Path(word).name for word in words if not word.startswith("-"))[:60] or process.name()
+        found.append({"pid": process.pid, "what": name, "pss_mb": memory.pss / 1e6, "uss_mb": memory.uss / 1e6})
+    return sorted(found, key=lambda one: -float(one["pss_mb"]))
 
 
 def cpu_seconds(up: Installation) -> dict[int, float]:
@@ -97,6 +108,7 @@ def main() -> int:
     parser.add_argument("--songs", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--idle", type=float, default=30.0)
+    parser.add_argument("--processes", action="store_true", help="show what each process holds while idle")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -111,6 +123,8 @@ def main() -> int:
             figures: dict[str, Any] = {"ready_seconds": round(time.monotonic() - begun, 1)}
             time.sleep(10)
             figures["idle"] = idle(up, wanted.idle)
+            if wanted.processes:
+                figures["by_process"] = by_process(up)
             figures["throughput"] = throughput(up, songs)
             figures["idle_after"] = idle(up, wanted.idle)
     if wanted.json:
@@ -122,6 +136,8 @@ def main() -> int:
             f"{when}: {figures[when]['processes']} processes, RSS {figures[when]['rss_mb']} MB (shared pages counted "
             f"in each process), PSS {figures[when]['pss_mb']} MB, {figures[when]['cpu_percent_of_a_core']} % of a core"
         )
+    for one in figures.get("by_process", []):
+        print(f"  {one['pss_mb']:7.1f} MB PSS {one['uss_mb']:7.1f} MB USS  {one['what']}")
     done = figures["throughput"]
     print(
         f"{done['songs']} songs of {wanted.seconds:g} s: {done['seconds']} s, {done['jobs_per_minute']} jobs a minute, "

@@ -25,6 +25,7 @@ from urllib.parse import quote
 import psutil
 
 from ironclad import durable
+from ironclad.db import serverlog
 from ironclad.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -161,6 +162,10 @@ class EmbeddedServer:
             finally:
                 os.close(handle)
 
+    def tidy(self) -> None:
+        """Begin a new log if it is large. Call it now and then."""
+        serverlog.rotate(self.folder)
+
     def _lock_path(self, name: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{name}.lock")
 
@@ -211,7 +216,8 @@ class EmbeddedServer:
         arguments = ["-D", str(self.folder), "-k", str(socket_folder)]
         for name, value in self.options.items():
             arguments += ["-c", f"{name}={value}"]
-        with (self.folder / "server.log").open("ab") as log:
+        self.tidy()
+        with (self.folder / serverlog.NAME).open("ab") as log:  # appending, so that it can be cut while it is open
             launched = subprocess.run(
                 self._command("detach", "postgres", *arguments), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 check=False, timeout=_START_SECONDS,
@@ -248,6 +254,6 @@ class EmbeddedServer:
 
     def _log_end(self) -> str:
         try:
-            return (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")[-800:]
+            return (self.folder / serverlog.NAME).read_text(encoding="utf-8", errors="replace")[-800:]
         except OSError:
             return ""

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ironclad import log
+from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import IroncladError
 from ironclad.ops import backup, health_log, orphans, prune
 
@@ -36,6 +37,8 @@ class Housekeeper:
 
     def step(self) -> bool:
         """Begin a round if it is time and none is under way; returns whether one began."""
+        if self._settings.database_url is None:
+            EmbeddedServer(self._settings.layout.postgres).tidy()  # costs a look at the file's size
         if self._clock() < self._next or (self._round is not None and self._round.is_alive()):
             return False
         self._next = self._clock() + self._settings.prune.every_hours * 3600.0
