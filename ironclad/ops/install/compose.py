@@ -249,7 +249,10 @@ _OBSERVABILITY: Final = """
     security_opt: ["no-new-privileges:true"]
     networks: [inside, outside]
     ports: ["127.0.0.1:9090:9090"]
-    volumes: ["./prometheus.yml:/etc/prometheus/prometheus.yml:ro", "prometheus:/prometheus"]
+    volumes:
+      - "./prometheus.yml:/etc/prometheus/prometheus.yml:ro"
+      - "./observability/prometheus:/etc/prometheus/rules:ro"
+      - "prometheus:/prometheus"
     mem_limit: 1g
     cpus: 1.0
     healthcheck:
@@ -274,7 +277,10 @@ _OBSERVABILITY: Final = """
       GF_ANALYTICS_CHECK_FOR_UPDATES: "false"
       GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES: "false"
       GF_PLUGINS_PREINSTALL_DISABLED: "true"
-    volumes: ["./grafana:/etc/grafana/provisioning:ro", "grafana:/var/lib/grafana"]
+    volumes:
+      - "./grafana:/etc/grafana/provisioning:ro"
+      - "./observability/dashboards:/etc/grafana/ironclad:ro"
+      - "grafana:/var/lib/grafana"
     networks: [inside, outside]
     ports: ["127.0.0.1:3000:3000"]
     mem_limit: 512m

@@ -16,6 +16,7 @@ UID: Final = 10001
 BASE_PORT: Final = 9640
 PREFECT_PORT: Final = 4200
 INNER_PORT: Final = 8080
+RULES: Final = ("ironclad.rules.yml", "ironclad.slo.yml")
 PREFECT_SERVERS: Final = ("prefect", "prefect-2")
 _MADE: Final = "# Made by `ironclad install compose`, which writes it anew at an upgrade.\n"
 _SECRET_BYTES: Final = 24
@@ -26,7 +27,9 @@ def render() -> dict[Path, str]:
     return {
         Path("Dockerfile"): _DOCKERFILE,
         Path("prometheus.yml"): _prometheus(),
+        **_rules(),
         Path("grafana/datasources/prometheus.yaml"): _GRAFANA,
+        Path("grafana/dashboards/ironclad.yaml"): _PROVIDER,
         Path("traefik/traefik.yaml"): _TRAEFIK,
         Path("traefik/routes/prefect.yaml"): _routes(),
     }
@@ -50,21 +53,47 @@ def initial() -> dict[Path, str]:
         Path("secrets/grafana_password"): f"{grafana}\n",
         Path("ironclad.toml"): _SETTINGS,
         Path(".env"): _ENVIRONMENT,
+        # JSON has no place for a seal, so that dashboards are the operator's; without them new ones are written.
+        **_dashboards(),
         Path("wheels/README"): _WHEELS,
+    }
+
+
+def observability() -> Path:
+    """The folder of rules and dashboards: in the package, or in the checkout that it is run from."""
+    packed = Path(__file__).with_name("observability")
+    return packed if packed.is_dir() else Path(__file__).parents[3] / "deploy" / "observability"
+
+
+def _rules() -> dict[Path, str]:
+    folder = observability() / "prometheus"
+    return {Path("observability/prometheus") / name: (folder / name).read_text(encoding="utf-8") for name in RULES}
+
+
+def _dashboards() -> dict[Path, str]:
+    return {
+        Path("observability/dashboards") / path.name: path.read_text(encoding="utf-8")
+        for path in sorted((observability() / "grafana" / "dashboards").glob("*.json"))
     }
 
 
 def _prometheus() -> str:
     names = (*PREFECT_SERVERS, "watch", "dispatch", "notify", "worker-cpu", "worker-gpu")
-    ports = {name: name.removesuffix("-2") for name in names}
-    targets = "".join(f"          - {name}:{BASE_PORT + directory.OFFSETS[like]}\n" for name, like in ports.items())
+    targets = "".join(
+        f'      - {{targets: ["{name}:{BASE_PORT + directory.OFFSETS[name.removesuffix("-2")]}"], '
+        f"labels: {{service: {name}}}}}\n"
+        for name in names
+    )
+    rules = "".join(f"  - /etc/prometheus/rules/{name}\n" for name in RULES)
     return f"""{_MADE}# Services of profiles that do not run are shown as down.
 global:
   scrape_interval: 15s
-scrape_configs:
+  evaluation_interval: 30s
+rule_files:
+{rules}scrape_configs:
   - job_name: ironclad
+    honor_labels: true
     static_configs:
-      - targets:
 {targets}"""
 
 
@@ -135,6 +164,13 @@ datasources:
     access: proxy
     url: http://prometheus:9090
     isDefault: true
+"""
+_PROVIDER: Final = f"""{_MADE}apiVersion: 1
+providers:
+  - name: ironclad
+    folder: Ironclad
+    type: file
+    options: {{path: /etc/grafana/ironclad}}
 """
 _DOCKERFILE: Final = f"""{_MADE}# base: no machine learning. cpu, gpu: Demucs; PyTorch is in an environment of its own.
 # Some stages build, others run: no compiler, no pip cache and no secret is in what runs.

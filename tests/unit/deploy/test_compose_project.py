@@ -24,7 +24,7 @@ from ironclad.cli.main import COMMANDS
 from ironclad.config import load
 from ironclad.ops import directory, prepare
 from ironclad.ops.health import HealthBoard
-from ironclad.ops.install import compose, files
+from ironclad.ops.install import compose, files, recipes
 from ironclad.ops.metrics import Metrics
 from ironclad.ops.reports import Reports
 from ironclad.ops.services import registry
@@ -167,8 +167,8 @@ def test_prometheus_scrapes_every_service_where_it_answers(tmp_path: Path) -> No
     config = yaml.safe_load(compose.render(compose.Project())[Path("prometheus.yml")])
     (job,) = config["scrape_configs"]
     settings = settings_of(OURS["watch"], tmp_path)
-    wanted = {f"{name}:{directory.port_of(like(name), settings)}" for name in SERVICES}
-    assert set(job["static_configs"][0]["targets"]) == wanted
+    wanted = {f"{name}:{directory.port_of(like(name), settings)}": name for name in SERVICES}
+    assert {one["targets"][0]: one["labels"]["service"] for one in job["static_configs"]} == wanted
     assert "/metrics" in PATHS
     source = yaml.safe_load(compose.render(compose.Project())[Path("grafana/datasources/prometheus.yaml")])
     assert urlsplit(source["datasources"][0]["url"]).hostname in PROJECT["services"]
@@ -176,12 +176,26 @@ def test_prometheus_scrapes_every_service_where_it_answers(tmp_path: Path) -> No
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here")
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
-    (tmp_path / "prometheus.yml").write_text(compose.render(compose.Project())[Path("prometheus.yml")], "utf-8")
+    rendered = compose.render(compose.Project())
+    text = rendered[Path("prometheus.yml")].replace("/etc/prometheus/rules", str(tmp_path))
+    (tmp_path / "prometheus.yml").write_text(text, "utf-8")
+    for name in recipes.RULES:
+        (tmp_path / name).write_text(rendered[Path("observability/prometheus") / name], "utf-8")
     done = subprocess.run(
         ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False,
         timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_dashboards_are_where_grafana_looks() -> None:
+    provider = yaml.safe_load(compose.render(compose.Project())[Path("grafana/dashboards/ironclad.yaml")])
+    path = provider["providers"][0]["options"]["path"]
+    assert f"./observability/dashboards:{path}:ro" in THEIRS["grafana"]["volumes"]
+    boards = [one for one in compose.initial(compose.Project()) if one.parts[:2] == ("observability", "dashboards")]
+    assert len(boards) >= 5
+    for board in boards:
+        json.loads(compose.initial(compose.Project())[board])
 
 
 def test_traefik_leads_to_both_servers_and_asks_people_for_a_password() -> None:
