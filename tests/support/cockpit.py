@@ -94,7 +94,9 @@ def cockpit(
             driver = Cockpit(app, pilot)
             await driver.settle()
             found = await scenario(driver)
-        app._listener._thread.join(_SECONDS)  # its connection is closed by itself, not by the interpreter
+        # Their connections are closed by themselves, not by the interpreter when it finds them.
+        app._listener._thread.join(_SECONDS)
+        app.background.close(_SECONDS)
         return found
 
     return asyncio.run(run())

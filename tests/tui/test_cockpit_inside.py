@@ -9,12 +9,18 @@ import pytest
 from cockpit import Cockpit, cockpit
 from staged import Staged, glance, uuid
 
+from ironclad.errors import CorruptAudio
 from ironclad.metadata.raster import Raster
+from ironclad.ops.looking import LogLine
 from ironclad_tui.jobview import art
 from ironclad_tui.prefs import Prefs
+from ironclad_tui.screens.log import log_line
 from ironclad_tui.text import below
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from ironclad.audio.sketch import Sketch
     from ironclad.jobs.overview import Glance
 
 
@@ -85,6 +91,34 @@ def test_a_cover_that_cannot_be_decoded_is_no_trouble() -> None:
         assert driver.toasts() == []
 
     cockpit(Staged("busy"), visit)
+
+
+def test_a_sound_that_cannot_be_decoded_is_said_and_not_waited_for() -> None:
+    class Deaf(Staged):
+        def sketches(self, job_uuid: UUID) -> tuple[tuple[str, Sketch], ...]:
+            raise CorruptAudio(f"the original of {job_uuid} is a web page")
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2", "j", "enter", "s")
+        assert "! E_CORRUPT_AUDIO" in driver.frame()
+        assert "is a web page" in driver.frame()
+        assert "decoding" not in driver.frame()
+        await driver.press("a", "s")
+        assert "is a web page" in driver.frame()
+
+    cockpit(Deaf("busy"), visit)
+
+
+def test_an_error_in_a_log_line_is_its_code_and_detail() -> None:
+    error = {
+        "code": "E_NOT_AUDIO",
+        "what": "No audio.",
+        "detail": "it is text/html",
+        "hint": "Check it.",
+        "context": {},
+    }
+    line = LogLine("2026-03-04T05:00:00Z", "info", "", "", "attempt_ended", {"error": error, "attempt": 1})
+    assert "".join(span.text for span in log_line(line)).endswith("error=E_NOT_AUDIO (it is text/html) attempt=1")
 
 
 def test_two_points_are_one_character() -> None:

@@ -330,6 +330,12 @@ def test_the_cover_is_found_where_the_stage_keeps_it_and_else_in_the_library(ben
     )  # fmt: skip
     published = source.art(job)
     assert published is not None
+    other = bench.job("succeeded")
+    bench.sql(
+        "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state) VALUES "
+        "(gen_random_uuid(), :job, 1, 'instrumental', 'Ana/Blue/02.flac', 7, 'b', 'published')", job=other,
+    )  # fmt: skip
+    assert source.art(other) == published  # beside its file, brought by another track
     assert (published.width, published.height) == (40, 40)
     kept = layout.work_of(job) / "metadata" / "pictures"
     kept.mkdir(parents=True)

@@ -41,13 +41,23 @@ class Background:
 
     def __init__(self, app: App[Any]) -> None:
         self._app = app
-        self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        for index in range(_THREADS):
-            threading.Thread(target=self._work, name=f"fetch-{index}", daemon=True).start()
+        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"fetch-{index}", daemon=True) for index in range(_THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def _work(self) -> None:
-        while True:
-            self._todo.get()()
+        while (call := self._todo.get()) is not None:
+            call()
+
+    def close(self, seconds: float) -> None:
+        """End the threads after what was asked for, and wait so long at most: for who closes the database after."""
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join(seconds)
 
     def run(self, what: str, call: Callable[[], T], then: Callable[[T], None], finished: Callable[[], None]) -> None:
         """Make the call in a thread; `then` gets its value in the app's thread, and `finished` follows in any case."""

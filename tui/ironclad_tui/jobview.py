@@ -9,7 +9,7 @@ from ironclad.errors import CATALOGUE
 from ironclad.jobs.pipeline import STAGES
 from ironclad_tui.screens.base import fields, heading
 from ironclad_tui.screens.log import log_line
-from ironclad_tui.text import Line, Span, bar, below, state
+from ironclad_tui.text import STATES, Line, Span, bar, below, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +136,7 @@ def _log(_detail: JobDetail, log: Sequence[LogLine], _now: datetime, _root: str)
 def _events(detail: JobDetail, _log: Sequence[LogLine], _now: datetime, _root: str) -> list[Line]:
     lines: list[Line] = []
     for event in detail.events:
-        mark = state(event.kind) if event.to_state else Span(f"  {event.kind}")
+        mark = STATES.get(event.kind) or Span(f"  {event.kind}")
         code = ((event.data or {}).get("error") or {}).get("code", "")
         at = "" if event.at is None else f"{event.at:%H:%M:%S}"
         lines.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.cli.commands.config import shown
 from ironclad.errors import StorageError
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ironclad.jobs.listing import Published
     from ironclad.jobs.query import JobDetail
     from ironclad.layout import Layout
+
+
+_COVERS: Final = ("cover.jpg", "cover.png")
 
 
 def engines(settings: Settings) -> tuple[EngineView, ...]:
@@ -57,8 +60,10 @@ def cover(layout: Layout, detail: JobDetail) -> Path | None:
     runs = [run.data for run in detail.stages if run.stage == "metadata" and run.state in {"done", "reused"}]
     reading = (runs[-1] or {}).get("reading") or {} if runs else {}
     names = [str(picture.get("file")) for picture in reading.get("pictures") or []]
-    published = [layout.output / file.path for file in detail.artifacts if file.kind.startswith("cover")]
-    paths = [*(kept / PurePosixPath(name).name for name in names), *published]
+    files = [layout.output / file.path for file in detail.artifacts if file.state == "published"]
+    published = [path for path in files if path.name in _COVERS]
+    beside = [path.with_name(name) for path in files for name in _COVERS]  # another track of the album brought it
+    paths = [*(kept / PurePosixPath(name).name for name in names), *published, *beside]
     return next((path for path in paths if path.is_file() and not path.is_symlink()), None)
 
 

@@ -82,7 +82,10 @@ class EnginesScreen(CockpitScreen):
             report = self.source.check_engine(name)
         except IroncladError as exc:
             return [(Span(f" ✗ {exc.code} ", "bad"), Span(f"{exc} {exc.hint}"))]
-        packages = ", ".join(f"{one} {version}" for one, version in report["packages"].items())
+        private = self._engines[name].data.get("private_environment")
+        packages = (
+            ", ".join(f"{one} {version}" for one, version in sorted(report["packages"].items())) if private else ""
+        )
         problems: list[Line] = [
             (Span(f" ✗ {one['model']}: ", "bad"), Span(str(one["error"]["detail"]))) for one in report["problems"]
         ]

@@ -62,6 +62,7 @@ class JobScreen(CockpitScreen):
         self._log: tuple[LogLine, ...] = ()
         self._sketched: str | None = None
         self._sketches: tuple[tuple[str, Sketch], ...] | None = None
+        self._deaf = ""
         self._art: Raster | None = None
         self._art_asked = False
 
@@ -117,7 +118,7 @@ class JobScreen(CockpitScreen):
         if self.gone:
             lines.append((Span(" ! This job has been deleted meanwhile; this is how it was.", "warn"),))
         if self.view == SOUND:
-            view.show([*lines, *sound(self._sketches)])
+            view.show([*lines, self._deaf] if self._deaf else [*lines, *sound(self._sketches)])
         else:
             lines += render(self.view, self.detail, self._log, self.source.now(), self.source.root)
             if self.view == TAGS and self._art is not None:
@@ -129,13 +130,22 @@ class JobScreen(CockpitScreen):
         job, state = self.job_uuid, None if self.detail is None else self.detail.job.state
         if self._sketched == state:
             return
-        self._sketched, self._sketches = state, None
+        self._sketched, self._sketches, self._deaf = state, None, ""
 
-        def made(found: tuple[tuple[str, Sketch], ...]) -> None:
-            self._sketches = found
+        def made(found: tuple[tuple[str, Sketch], ...] | str) -> None:
+            self._sketches, self._deaf = ((), found) if isinstance(found, str) else (found, "")
             self._draw()
 
-        self.ask("sound", lambda: self.source.sketches(job), made)
+        self.ask("sound", lambda: self._measured(job), made)
+
+    def _measured(self, job: UUID) -> tuple[tuple[str, Sketch], ...] | str:
+        """In the background: a file that cannot be decoded is an answer, too."""
+        try:
+            return self.source.sketches(job)
+        except IroncladError as exc:
+            if isinstance(exc, DatabaseUnavailable):
+                raise
+            return f" ! {exc.code}: {exc}"
 
     def _picture(self) -> None:
         """Decode the cover: for who looks, once, and where there are colours."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from textual.binding import Binding, BindingType
 
@@ -94,9 +94,16 @@ class LogScreen(CockpitScreen):
 
 def log_line(line: LogLine) -> Line:
     """One line of a log."""
-    rest = " ".join(f"{name}={value}" for name, value in line.rest.items())
+    rest = " ".join(f"{name}={_shown(value)}" for name, value in line.rest.items())
     job = f" job={line.job_uuid[-8:]}" if line.job_uuid else ""
     return (
         Span(f" {line.at[11:19]} ", "dim"), Span(f"{line.level:<8}", _TONES.get(line.level, "")),
         Span(f"{line.service:<12.12} ", "dim"), Span(line.event, "strong"), Span(f"{job} {rest}"),
     )  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    """A value of a log line; of an error what tells it from others, for the rest says the same each time."""
+    if isinstance(value, dict) and "code" in value:
+        return f"{value['code']} ({value.get('detail') or value.get('what') or ''})"
+    return str(value)

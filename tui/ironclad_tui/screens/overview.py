@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 
 from ironclad.cli.text import duration, size
 from ironclad_tui.screens.base import CockpitScreen
-from ironclad_tui.text import Line, Span, bar, number, spark, state
+from ironclad_tui.text import STATES, Line, Span, bar, number, spark, state
 from ironclad_tui.widgets.grid import Column, Grid, Row
 from ironclad_tui.widgets.lines import Lines
 
@@ -84,7 +84,7 @@ class OverviewScreen(CockpitScreen):
                 Row(
                     (event.id, event.job_uuid),
                     (
-                        f"{event.at:%H:%M:%S}", state(event.kind) if event.state else Span(f"  {event.kind}"),
+                        f"{event.at:%H:%M:%S}", STATES.get(event.kind) or Span(f"  {event.kind}"),
                         Span(f"{event.code}  {event.name}" if event.code else event.name), event.stage or "",
                         event.actor,
                     ),
@@ -140,13 +140,17 @@ def _rates(glance: Glance, width: int) -> list[Line]:
     return [
         (
             Span(" last hour  done   ", "dim"), Span(f"{spark(glance.succeeded, width):>{width}}", "good"),
-            Span(f" {number(done)} jobs"),
+            Span(_jobs(done)),
         ),
         (
             Span("            failed ", "dim"), Span(f"{spark(glance.failed, width):>{width}}", "bad"),
-            Span(f" {number(bad)} jobs"),
+            Span(_jobs(bad)),
         ),
     ]  # fmt: skip
+
+
+def _jobs(count: int) -> str:
+    return f" {number(count)} job{'' if count == 1 else 's'}"
 
 
 def _running(job: RunningJob) -> Row:
