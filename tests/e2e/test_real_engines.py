@@ -48,8 +48,8 @@ STOCK = {"drums": 10.92, "bass": 3.35, "other": 0.76, "vocals": 5.29, "instrumen
 weights; the instrumental is its drums + bass + other."""
 
 
-STOCK_SPLEETER = {"vocals": 5.86, "accompaniment": 13.04}
-"""The same of spleeter 2.4.2 with TensorFlow 2.12.1 (2stems, 11 kHz)."""
+STOCK_SPLEETER = {"vocals": 5.44, "instrumental": 12.30}
+"""The same of spleeter 2.4.2's own `Separator` with TensorFlow 2.12.1 (2stems, 11 kHz)."""
 ENOUGH_DB = 70.0
 """Least signal-to-noise ratio of a graph's stems, PyTorch's taken for the truth."""
 
@@ -71,6 +71,13 @@ def sdr(truth: NDArray[np.float32], estimate: NDArray[np.float32]) -> float:
     return float(10 * np.log10((s**2).sum() / ((s - e) ** 2).sum()))
 
 
+def stored(engine: str, model: str, *within: str) -> bool:
+    """Whether a run before this one has left a model (or a folder of it) that is whole."""
+    if not Path(ENGINES, "models", engine, model, *within).is_dir():
+        return False
+    return [one["problems"] for one in ironclad("models", "verify", engine, model)["models"]] == [[]]
+
+
 @pytest.fixture(scope="module")
 def demucs() -> None:
     if "demucs" not in PLUGINS:
@@ -79,6 +86,8 @@ def demucs() -> None:
     if not repository.is_dir():
         pytest.skip(f"{repository} is not there")
     ironclad("engines", "install", "demucs", "--variant", "pytorch")
+    if stored("demucs", "htdemucs"):
+        return
     # The test weights have the published numbers in another wrapping, hence another digest.
     ironclad("models", "import", "demucs", "htdemucs", str(repository), "--accept-licence", "--pin")
 
@@ -86,9 +95,8 @@ def demucs() -> None:
 @pytest.fixture(scope="module")
 def converted(demucs: None) -> None:
     """The graphs, made once."""
-    known = ironclad("models", "verify", "demucs", "htdemucs")["models"]
-    assert known[0]["problems"] == []
-    assert ironclad("models", "convert", "demucs", "htdemucs")["converted"]
+    if not stored("demucs", "htdemucs", "converted"):
+        assert ironclad("models", "convert", "demucs", "htdemucs")["converted"]
 
 
 def separated(engine: str, folder: Path, names: tuple[str, ...], **parameters: Any) -> dict[str, NDArray[np.float32]]:
@@ -114,7 +122,7 @@ def separated(engine: str, folder: Path, names: tuple[str, ...], **parameters: A
 def true_stems() -> dict[str, NDArray[np.float32]]:
     """What the stems should be."""
     truth = stems()
-    truth["accompaniment"] = truth["instrumental"] = truth["drums"] + truth["bass"] + truth["other"]
+    truth["instrumental"] = truth["drums"] + truth["bass"] + truth["other"]
     return truth
 
 
@@ -172,14 +180,15 @@ def spleeter() -> None:
     if not checkpoint.is_dir():
         pytest.skip(f"{checkpoint} is not there")
     ironclad("engines", "install", "spleeter", "--variant", "onnx")
-    # The published checkpoint, unpacked: hence other files than the published archive.
-    ironclad("models", "import", "spleeter", "2stems", str(checkpoint), "--accept-licence", "--pin")
-    ironclad("models", "convert", "spleeter", "2stems")
+    if not stored("spleeter", "2stems", "converted"):
+        # The published checkpoint, unpacked: hence other files than the published archive.
+        ironclad("models", "import", "spleeter", "2stems", str(checkpoint), "--accept-licence", "--pin")
+        ironclad("models", "convert", "spleeter", "2stems")
 
 
 def test_spleeter_is_as_good_as_spleeter(spleeter: None, tmp_path: Path) -> None:
     truth = true_stems()
-    made = separated("spleeter", tmp_path, ("vocals", "accompaniment"))
+    made = separated("spleeter", tmp_path, ("vocals", "instrumental"))
     found = {name: sdr(truth[name], samples) for name, samples in made.items()}
     print(found)  # noqa: T201  # as above
     assert {name: value for name, value in found.items() if value < STOCK_SPLEETER[name] - 0.05} == {}, found
@@ -187,13 +196,13 @@ def test_spleeter_is_as_good_as_spleeter(spleeter: None, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("parameters", [{}, {"bandwidth": "16kHz"}, {"wiener": True}])
 def test_spleeter_equals_its_reference(spleeter: None, parameters: dict[str, Any], tmp_path: Path) -> None:
-    light = separated("spleeter", tmp_path / "light", ("vocals", "accompaniment"), **parameters)
+    light = separated("spleeter", tmp_path / "light", ("vocals", "instrumental"), **parameters)
     try:
         try:
             ironclad("engines", "install", "spleeter", "--variant", "tensorflow")
         except AssertionError as exc:
             pytest.skip(f"TensorFlow 2.12.1 does not install here: {str(exc)[-300:]}")
-        reference = separated("spleeter", tmp_path / "reference", ("vocals", "accompaniment"), **parameters)
+        reference = separated("spleeter", tmp_path / "reference", ("vocals", "instrumental"), **parameters)
     finally:
         ironclad("engines", "install", "spleeter", "--variant", "onnx")
     differences = {name: float(np.abs(light[name] - samples).max()) for name, samples in reference.items()}
@@ -222,7 +231,7 @@ def test_both_in_one_installation(converted: None, spleeter: None, tmp_path: Pat
             found[receipt["engine"]] = sdr(truth["instrumental"], samples)
     print(found)  # noqa: T201  # as above
     assert found["demucs"] >= STOCK["instrumental"] - 0.05
-    assert found["spleeter"] >= STOCK_SPLEETER["accompaniment"] - 0.3  # mixture minus vocals, by default
+    assert found["spleeter"] >= STOCK_SPLEETER["instrumental"] - 0.05
     names = {dist.metadata["Name"].lower() for dist in metadata.distributions()}
     assert not names & {"torch", "tensorflow", "openvino", "spleeter", "demucs"}
     checked = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)

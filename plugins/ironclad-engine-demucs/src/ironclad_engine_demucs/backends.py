@@ -52,7 +52,11 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a backend did with the reference second: each network's answer, and seconds for one segment of them all."""
+    """What a backend did with the reference second: each network's answer, and seconds for one segment of them all.
+
+    They are processor seconds: unlike the clock's they are the same whatever else the machine does meanwhile, and they
+    are what a machine that runs several hosts is short of.
+    """
 
     answers: Sequence[Samples]
     seconds: float
@@ -118,9 +122,9 @@ def missing(folder: Path, model: str, device: str) -> str:
 def attempt(loaded: Loaded) -> Trial:
     """Separate the reference second."""
     mixtures = [reference.mixture(network) for network in loaded.networks]
-    began = time.perf_counter()
+    began = time.process_time()
     whole = [network(mixture[None])[0] for network, mixture in zip(loaded.networks, mixtures, strict=True)]
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     rates = [network.samplerate for network in loaded.networks]
     return Trial([reference.second(one, rate) for one, rate in zip(whole, rates, strict=True)], seconds)
 
@@ -165,7 +169,7 @@ def _find(names: Sequence[str], folder: Path, model: str, say: Callable[[str], N
         loaded = None  # type: ignore[assignment]  # frees it before the next one comes
     chosen, agreements = fastest(trials, truth)
     for name, trial in trials.items():
-        say(f"backend {name}: {trial.seconds:.2f} s for a segment, agrees to {agreements[name]:.0f} dB")
+        say(f"backend {name}: {trial.seconds:.2f} processor seconds for a segment, agrees to {agreements[name]:.0f} dB")
     if chosen is None:
         raise EngineError("model", f"no backend agrees with the others on {model}: {agreements}")
     say(f"backend {chosen} is used for {model}")
