@@ -193,7 +193,7 @@ def _key(folder: Path, model: str, names: Sequence[str]) -> str:
         if path.is_file()
     ]
     versions = [metadata.version(package) for name in names for package in _PACKAGES[name]]
-    facts = [__version__, model, str(folder), os.environ.get("OMP_NUM_THREADS", "1"), *names, *versions, stamps]
+    facts = [__version__, model, os.environ.get("OMP_NUM_THREADS", "1"), *names, *versions, stamps]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
