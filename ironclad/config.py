@@ -29,6 +29,7 @@ from ironclad.sections import (
     MetadataSettings,
     NotifySettings,
     PruneSettings,
+    TraceSettings,
 )
 from ironclad.worksections import (
     DiskSettings,
@@ -104,6 +105,7 @@ class Settings(BaseSettings):
     prune: PruneSettings = Field(default_factory=PruneSettings, description="What is deleted after a while.")
     backup: BackupSettings = Field(default_factory=BackupSettings, description="Dumps of the database.")
     log: LogSettings = Field(default_factory=LogSettings, description="Logs.")
+    trace: TraceSettings = Field(default_factory=TraceSettings, description="OpenTelemetry spans.")
     notify: NotifySettings = Field(default_factory=NotifySettings, description="Telling people.")
 
     @classmethod

@@ -276,3 +276,12 @@ class LogSettings(Section):
     format: Literal["auto", "json", "human"] = Field("auto", description="auto: human on a terminal, else JSON.")
     burst: int = Field(100, ge=0, description="Lines of one event that a service writes in ten seconds; 0 is no limit.")
     sample: PositiveInt = Field(100, description="Beyond the burst, one line in so many, with a count of the others.")
+
+
+class TraceSettings(Section):
+    """OpenTelemetry spans; needs `pip install ironclad-audio[otel]`."""
+
+    otlp_endpoint: str = Field(
+        "", description="Where spans go by OTLP over HTTP, as http://127.0.0.1:4318; empty exports nothing."
+    )
+    timeout_seconds: Positive = Field(5.0, description="How long a job's end may wait for its spans to be taken.")

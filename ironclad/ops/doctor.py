@@ -72,12 +72,12 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("gpu", audio.gpu, 20.0, deep=True),
     Check("postgres", services.postgres, 90.0, deep=True),
     Check("prefect", services.prefect, 30.0, deep=True),
-    Check("pool", services.workers, 20.0, deep=True),
+    Check("workers", services.workers, 20.0, deep=True),
     Check("certificate", host.certificate, 20.0, deep=True),
     Check("musicbrainz", online.musicbrainz, 30.0, deep=True),
     Check("notifier", online.channels, deep=True),
     Check("service", services.services, 60.0),
-    Check("pool", services.workers, 20.0),
+    Check("pool", services.pools, 20.0),
     Check("all hosts", services.other_hosts, 20.0),
 )
 """Every check, in the order in which findings are shown."""

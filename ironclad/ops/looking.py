@@ -154,10 +154,11 @@ def tail(path: Path, lines: int = 200) -> tuple[LogLine, ...]:
     whole = data.split(b"\n")
     if size > _TAIL_BYTES:
         del whole[0]  # the rest of a line
-    return tuple(_line(line) for line in deque((line for line in whole if line.strip()), maxlen=lines))
+    return tuple(parse_line(line) for line in deque((line for line in whole if line.strip()), maxlen=lines))
 
 
-def _line(raw: bytes) -> LogLine:
+def parse_line(raw: bytes) -> LogLine:
+    """A line of a log; one that is no JSON becomes an event of level `output`."""
     text = raw.decode("utf-8", "replace")
     try:
         data = json.loads(text)

@@ -17,7 +17,7 @@ from ironclad import durable, log
 from ironclad.errors import Cancelled, DatabaseUnavailable, Drained, IroncladError, LeaseLost, Unexpected
 from ironclad.jobs import history, lease, pipeline
 from ironclad.jobs.states import SETTLED, JobState
-from ironclad.stages import filing, markers
+from ironclad.stages import filing, markers, tracing
 from ironclad.stages.context import StageContext, StageOutput, StageResult
 from ironclad.stages.keeper import LeaseKeeper
 from ironclad.stages.publish import publisher
@@ -322,7 +322,14 @@ def run_claim(
     with structlog.contextvars.bound_contextvars(
         job_uuid=str(job.job_uuid), user_id=job.user_id, trace_id=job.trace_id, attempt=job.attempt
     ):
-        return Attempt(database, settings, claim, worker, own_process=own_process).run(around)
+        with tracing.attempt(settings.trace, job, worker) as trace:
+
+            def traced(name: str, call: Callable[[], StageOutcome]) -> StageOutcome:
+                return trace.stage(name, lambda: around(name, call))
+
+            outcome = Attempt(database, settings, claim, worker, own_process=own_process).run(traced)
+            trace.ended(outcome)
+        return outcome
 
 
 def run_job(

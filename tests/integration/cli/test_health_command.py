@@ -62,8 +62,8 @@ def test_deep_checks_with_remedies(run: Callable[..., Any], board: HealthBoard) 
     told = json.loads(run("health", "--json").stdout)
     names = {finding["name"] for finding in told["findings"]}
     expected = (
-        "postgres", "postgres schema", "postgres latency", "prefect", "pool", "engine center", "gpu", "decoder", "disk",
-        "inodes", "clock", "musicbrainz", "notifier", "file descriptors", "open files",
+        "postgres", "postgres schema", "postgres latency", "prefect", "workers", "engine center", "gpu", "decoder",
+        "disk", "inodes", "clock", "musicbrainz", "notifier", "file descriptors", "open files",
     )  # fmt: skip
     assert set(expected) <= names
     assert any(name.startswith("certificate") for name in names)
