@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
-BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline scale
+BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline scale signals
 ENGINE_PLUGINS := ironclad-engine-demucs ironclad-engine-spleeter
 # Only the project's own settings reach demo and tests, never the operator's.
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL

@@ -71,7 +71,7 @@ COMMANDS: Final = (
     Entry("backup", "Dump the database, prove dumps by restoring them, restore one.", "backup"),
     Entry("doctor", "Check the installation; each problem comes with what to do.", "doctor"),
     Entry("health", "Show how services and what they depend on are, and were.", "health"),
-    Entry("logs", "Show the logs of a job or of the services, oldest first; needs nothing that runs.", "logs"),
+    Entry("logs", "Show the logs of a job or of the services.", "logs"),
     Entry("install", "Write the files that make services of Ironclad on this host.", "install"),
     Entry("run", "Run one service in the foreground (systemd, containers).", "run"),
     Entry("demo", "Take three songs with known stems through everything.", "demo"),

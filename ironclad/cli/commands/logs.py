@@ -56,7 +56,10 @@ def logs(
     ] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print the lines as JSON, one a line.")] = False,
 ) -> None:
-    """Show the logs of a job or of the services, oldest first; needs nothing that runs."""
+    """Show the logs of a job or of the services.
+
+    Oldest first. Nothing needs to run, the database neither.
+    """
     if level not in {"debug", "info", "warning", "error", "critical"}:
         raise BadRequest(f"{level} is no level; there is debug, info, warning, error, critical.")
     if job is not None and service:
