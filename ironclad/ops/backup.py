@@ -121,6 +121,8 @@ def dump(settings: Settings, database: Database, *, now: datetime | None = None)
     when = now or datetime.now(UTC)
     revision = schema.current(database)
     final = settings.layout.backups / f"database-{revision or 'empty'}-{when:%Y%m%dT%H%M%SZ}.dump"
+    if now is None and final.exists():  # the second one within a second, as before a restore
+        final = final.with_name(f"database-{revision or 'empty'}-{when:%Y%m%dT%H%M%S%fZ}.dump")
     part = final.with_name(f".{final.name}.part")
     try:
         with database.connection() as connection, connection.begin():

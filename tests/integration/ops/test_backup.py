@@ -214,6 +214,12 @@ def test_a_restore_is_refused_while_something_works_or_at_another_revision(
     assert titles(database) == ["later.flac"]
 
 
+def test_two_dumps_within_a_second_have_names_of_their_own(database: Database, settings: Settings) -> None:
+    made = {backup.dump(settings, database) for _ in range(3)}
+    assert len(made) == 3
+    assert {path for path, _ in backup.dumps(settings)} == made
+
+
 def test_one_at_a_time(database: Database, settings: Settings) -> None:
     backup.dump(settings, database)
     with backup.alone(settings), pytest.raises(AlreadyRunning):
