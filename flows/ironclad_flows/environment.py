@@ -84,6 +84,9 @@ def prefect_environment(
     }
     if database_url is not None:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database_url
+        # Each idle connection is a process of 5 MB. As many at most as Prefect's own 5 and 10.
+        environment["PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE"] = "3"
+        environment["PREFECT_SERVER_DATABASE_SQLALCHEMY_MAX_OVERFLOW"] = "12"
     return environment
 
 

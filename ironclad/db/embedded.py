@@ -51,6 +51,8 @@ OPTIONS: Mapping[str, str] = {
     "max_wal_size": "256MB",
     "autovacuum_naptime": "30s",
     "jit": "off",
+    "io_method": "sync",  # no processes of their own for reading ahead: our tables are small
+    "max_logical_replication_workers": "0",
     "log_checkpoints": "off",
     "timezone": "UTC",
 }

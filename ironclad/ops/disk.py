@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from ironclad import durable
 from ironclad.errors import DiskFull
-from ironclad.jobs import control, notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
+    from ironclad.jobs.notices import Notice
     from ironclad.layout import Layout
     from ironclad.ops.health import HealthBoard
     from ironclad.ops.metrics import Metrics
@@ -79,6 +79,8 @@ class DiskFloor:
 
     def step(self) -> None:
         """Look at the disk if it is time. Raises `DatabaseUnavailable` if the switch cannot be written."""
+        from ironclad.jobs import control, notices  # noqa: PLC0415 - 20 MB that those who only look do without
+
         now = self._clock()
         if now < self._next_look:
             return
@@ -105,7 +107,9 @@ class DiskFloor:
             self._health.ok("disk")
 
 
-def _notice(found: Space, *, low: bool) -> notices.Notice:
+def _notice(found: Space, *, low: bool) -> Notice:
+    from ironclad.jobs import notices  # noqa: PLC0415 - likewise
+
     detail = f"{found.path} has {found.free_bytes:,} bytes free; the floor is {found.floor_bytes:,}."
     data = {"code": DiskFull.code, "what": DiskFull.what(), "detail": detail, "hint": DiskFull.hint}
     return notices.Notice(

@@ -11,8 +11,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import sqlalchemy as sa
-
 from ironclad.db import jsonb
 from ironclad.ops.health import Status
 
@@ -118,6 +116,8 @@ class Current:
 
 def history(session: Session, limit: int = 100, component: str = "") -> Sequence[Change]:
     """The latest changes, newest first."""
+    import sqlalchemy as sa  # noqa: PLC0415 - 20 MB that the supervisor, which only writes, does without
+
     rows = session.execute(
         sa.text(
             "SELECT at, service, component, from_status, to_status, detail, remedy FROM health_event "
@@ -130,6 +130,8 @@ def history(session: Session, limit: int = 100, component: str = "") -> Sequence
 
 def current(session: Session) -> Sequence[Current]:
     """Every component of every service that reports, on all hosts."""
+    import sqlalchemy as sa  # noqa: PLC0415 - likewise
+
     rows = session.execute(
         sa.text(
             "SELECT h.service, h.component, h.status, h.detail, h.remedy, h.since, "
@@ -142,6 +144,8 @@ def current(session: Session) -> Sequence[Current]:
 
 def prune(session: Session, days: float = KEEP_DAYS) -> int:
     """Delete changes that are older; returns how many."""
+    import sqlalchemy as sa  # noqa: PLC0415 - likewise
+
     return len(
         session.execute(
             sa.text("DELETE FROM health_event WHERE at < ironclad_now() - make_interval(secs => :secs) RETURNING 1"),
