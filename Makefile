@@ -38,7 +38,7 @@ chaos: $(STAMP) ## Kill, fail, pause and cut off all that touches files; rewrite
 		--ignore tests/chaos/test_crash_slice.py --ignore tests/chaos/system
 
 chaos-system: $(STAMP) ## Let a seeded monkey loose on a whole installation: 50 songs, 3 seeds
-	$(CLEAN) $(BIN)/python -m pytest -m chaos -s tests/chaos/system
+	$(CLEAN) $(BIN)/python -m pytest -m chaos -s tests/chaos/system tests/e2e/test_health_in_trouble.py
 
 engines-real: $(STAMP) ## Real weights on real music: IRONCLAD_TEST_MODELS=FOLDER make engines-real (installs 4 GB)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(ENGINE_PLUGINS:%=--editable plugins/%)

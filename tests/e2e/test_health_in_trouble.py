@@ -1,0 +1,203 @@
+"""`/health` of each service while PostgreSQL, Prefect, the disk and the engine are broken in turn, and afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from installation import Installation, until
+
+from ironclad.ops import directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.chaos, pytest.mark.services, pytest.mark.timeout(600), pytest.mark.xdist_group("services")
+]  # fmt: skip
+
+AIM = 10.0
+"""Seconds within which a service says what is wrong; what was measured is printed."""
+PATIENCE = 60.0
+WEIGHTS = b"these are the weights"
+SERVICES = ("watch", "dispatch", "worker-cpu", "prefect")
+PLUGIN = f"""
+from dataclasses import replace
+from ironclad.engines import builtin
+from ironclad.engines.contract import ModelFile, ModelSpec
+from ironclad.plugins.hookspecs import hookimpl
+
+IRONCLAD_API = 1
+MODEL = ModelSpec(name="big", title="Big", licence="MIT", files=(
+    ModelFile(path="w", size={len(WEIGHTS)}, sha256="{hashlib.sha256(WEIGHTS).hexdigest()}"),))
+
+@hookimpl
+def ironclad_engines():
+    return [replace(builtin.ironclad_engines()[0], name="tape", models=(MODEL,))]
+"""
+
+
+def write_plugin(folder: Path) -> None:
+    """An engine that needs a file, installed for processes that have the folder on their path."""
+    info = folder / "ironclad_tape-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "ironclad_tape.py").write_text(PLUGIN, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ironclad-tape\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[ironclad]\ntape = ironclad_tape\n", encoding="utf-8")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 700 MB, to be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+
+
+class Trouble:
+    """An installation to break, and what its services say."""
+
+    def __init__(self, up: Installation) -> None:
+        self.up = up
+        self.took: list[str] = []
+
+    def health(self, service: str) -> dict[str, Any]:
+        found = directory.find(self.up.layout.run, service)
+        if found is None:
+            return {}
+        try:
+            answer: dict[str, Any] = httpx.get(f"{found.url}/health", timeout=3).json()
+        except (httpx.HTTPError, ValueError):
+            return {}
+        return answer
+
+    def component(self, service: str, name: str) -> dict[str, Any]:
+        components = self.health(service).get("components", [])
+        return next((one for one in components if one["name"] == name), {})
+
+    def says(self, what: str, expected: dict[str, tuple[str, str]], began: float) -> None:
+        """Each service says the status of a component, with a remedy, and is ready or not as that means."""
+        for service, (name, status) in expected.items():
+            until(f"{service}: {name} {status}", lambda: self._is(service, name, status), PATIENCE)  # noqa: B023
+            self.took.append(f"{what}: {service} says {name} {status} after {time.monotonic() - began:.1f} s")
+            assert self.component(service, name)["remedy"]
+            assert self.health(service)["ready"] == (status != "failed")
+
+    def _is(self, service: str, name: str, status: str) -> bool:
+        return bool(self.component(service, name).get("status") == status)
+
+    def well(self, what: str) -> None:
+        """Every service is ready again by itself, and no component is worse than ok."""
+        began = time.monotonic()
+
+        def good() -> bool:
+            answers = [self.health(service) for service in SERVICES]
+            return all(answer.get("ready") and answer["status"] == "ok" for answer in answers)
+
+        until(f"all well after {what}: {[self.health(s) for s in SERVICES]}", good, PATIENCE)
+        self.took.append(f"{what}: all ready again after {time.monotonic() - began:.1f} s")
+
+
+def test_each_service_says_what_is_wrong_and_comes_back_by_itself(
+    tmp_path: Path, small_disk: Path, make_song: Callable[..., Path]
+) -> None:
+    write_plugin(tmp_path / "plugins")
+    weights = tmp_path / "w"
+    weights.write_bytes(WEIGHTS)
+    own = {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "plugins"), os.environ.get("PYTHONPATH", "")]),
+        "IRONCLAD_ENGINE__NAME": "tape",
+    }  # fmt: skip
+    up = Installation(small_disk / "data", own)
+    up.layout.create()
+    up.ironclad("models", "import", "tape", "big", str(weights), "--accept-licence")
+    with up as running:
+        trouble = Trouble(running)
+        trouble.well("start")
+        postgres(trouble)
+        prefect(trouble)
+        disk(trouble, small_disk)
+        engine(trouble)
+        running.drop(make_song(tmp_path / "song.flac", 2.0))
+        assert running.settled(1, 120) == {"succeeded": 1}
+        changes = running.rows(
+            "SELECT component, to_status FROM health_event WHERE service LIKE 'worker-cpu@%' ORDER BY id"
+        )
+        history = [(row.component, row.to_status) for row in changes]
+        for name in ("database", "prefect api", "storage", "engine"):
+            assert [status for component, status in history if component == name][-1] == "ok"
+    print("\n".join(trouble.took))  # noqa: T201 - what was measured
+
+
+def postgres(trouble: Trouble) -> None:
+    """Stopped, not killed: it takes connections and answers nothing."""
+    pid = trouble.up.server.pid()
+    assert pid is not None
+    began = time.monotonic()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        trouble.says(
+            "PostgreSQL",
+            dict.fromkeys(("watch", "dispatch", "worker-cpu", "prefect"), ("database", "failed")), began,
+        )  # fmt: skip
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    trouble.well("PostgreSQL")
+
+
+def prefect(trouble: Trouble) -> None:
+    pid = trouble.up.pid_of("prefect")
+    assert pid is not None
+    began = time.monotonic()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        trouble.says(
+            "Prefect", {"dispatch": ("prefect api", "degraded"), "worker-cpu": ("prefect api", "failed")}, began
+        )
+        assert trouble.health("prefect") == {}  # it cannot answer; Prometheus sees that as `up == 0`
+        assert trouble.health("watch")["ready"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    trouble.well("Prefect")
+
+
+def disk(trouble: Trouble, folder: Path) -> None:
+    free = os.statvfs(folder)
+    ballast = folder / "ballast"
+    began = time.monotonic()
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - 60_000_000)
+    try:
+        trouble.says(
+            "disk",
+            dict.fromkeys(("watch", "dispatch", "worker-cpu"), ("storage", "degraded")), began,
+        )  # fmt: skip
+    finally:
+        ballast.unlink()
+    trouble.well("disk")
+
+
+def engine(trouble: Trouble) -> None:
+    model = trouble.up.layout.models / "tape" / "big"
+    away = model.with_name("away")
+    began = time.monotonic()
+    model.rename(away)
+    try:
+        trouble.says("engine", {"worker-cpu": ("engine", "failed")}, began)
+        assert "ironclad models" in trouble.component("worker-cpu", "engine")["detail"]
+        for service in ("watch", "dispatch", "prefect"):
+            assert trouble.health(service)["ready"]
+    finally:
+        away.rename(model)
+    trouble.well("engine")
