@@ -484,6 +484,15 @@ class MetadataServiceUnavailable(IroncladError):
     hint = "The track was processed with the tags it has; complete them later with `ironclad retag`."
 
 
+class ChannelFailed(IroncladError):
+    """A notification channel did not take the message."""
+
+    code = "E_CHANNEL"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "The detail has what came back. Check the channel's URL and secret, then `ironclad notify test CHANNEL`."
+
+
 class WorkerLost(IroncladError):
     """The worker stopped answering while it worked on the job."""
 

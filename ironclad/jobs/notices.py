@@ -68,7 +68,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "service_unhealthy": Kind(Severity.ERROR, "A service does not work as it should.", "See `ironclad doctor`."),
     "dependency_down": Kind(Severity.CRITICAL, "Something that Ironclad needs does not answer.", "`ironclad doctor`."),
-    "pipeline_paused": Kind(Severity.WARNING, "The pipeline is paused.", "`ironclad resume` lets work start again."),
     "drift": Kind(Severity.WARNING, "Results differ from what they were.", "See the detail, and `ironclad doctor`."),
     "backup_failed": Kind(Severity.ERROR, "A backup failed.", "See the detail; the last good backup is kept."),
     "channel_failing": Kind(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ironclad.config import Settings
     from ironclad.engines.contract import EngineSpec
     from ironclad.library.scan import ScanTrigger
+    from ironclad.notify.contract import NotifierKind
 
 GROUP = "ironclad"
 """Entry-point group, and the project name of the hook markers."""
@@ -33,3 +34,8 @@ def ironclad_engines() -> list[EngineSpec]:  # type: ignore[empty-body]  # a hoo
 @hookspec
 def ironclad_scan_triggers(settings: Settings) -> list[ScanTrigger]:  # type: ignore[empty-body]  # likewise
     """Return what tells media servers of new files (each has a `name` and `scan(folders)`); asked after publishing."""
+
+
+@hookspec
+def ironclad_notifiers() -> list[NotifierKind]:  # type: ignore[empty-body]  # likewise
+    """Return kinds of notifiers (each has a `name` and `open(channel)`): what `notify.channels.NAME.type` can be."""
