@@ -69,6 +69,7 @@ COMMANDS: Final = (
     Entry("db", "Migrate and check the database.", "db"),
     Entry("upgrade", "Look before an upgrade, and migrate with a dump first.", "upgrade"),
     Entry("backup", "Dump the database, prove dumps by restoring them, restore one.", "backup"),
+    Entry("notify", "Alerts, silences, dead letters; try a channel.", "notify"),
     Entry("doctor", "Check the installation; each problem comes with what to do.", "doctor"),
     Entry("health", "Show how services and what they depend on are, and were.", "health"),
     Entry("logs", "Show the logs of a job or of the services.", "logs"),

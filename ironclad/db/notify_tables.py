@@ -34,6 +34,7 @@ class Notice(SQLModel, table=True):
     __table_args__ = (
         sa.Index("notice_unrouted", "id", postgresql_where=sa.text("routed_at IS NULL")),
         sa.Index("notice_at", "at"),
+        sa.Index("notice_alert", "alert", "id"),
         sa.CheckConstraint("status IN ('firing', 'resolved', 'note')", name="notice_status"),
     )
 

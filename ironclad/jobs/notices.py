@@ -114,6 +114,22 @@ def publish(session: Session, notice: Notice) -> int:
     return int(row.id)
 
 
+def resolve(session: Session, alert: str, **data: Any) -> bool:
+    """Say that an alert is over, if the last that was said of it is that it fires. Returns whether it was."""
+    row = session.execute(
+        sa.text(
+            "INSERT INTO notice (kind, alert, status, severity, labels, data) "
+            "SELECT kind, alert, 'resolved', severity, labels, data || CAST(:data AS jsonb) FROM "
+            "(SELECT * FROM notice WHERE alert = :alert ORDER BY id DESC LIMIT 1) AS x WHERE x.status = 'firing' "
+            "RETURNING id"
+        ),
+        {"alert": alert, "data": jsonb.dumps(data)},
+    ).first()
+    if row is not None:
+        _wake(session)
+    return row is not None
+
+
 _FAILED = {"failed", "quarantined"}
 _OVER = {"succeeded", "cancelled", "skipped"}
 _NAME = "coalesce(nullif(concat_ws(' - ', left(artist, 200), left(title, 200)), ''), right(relative_path, 200))"

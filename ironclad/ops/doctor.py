@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.errors import IroncladError
-from ironclad.ops.checks import audio, host, online, services
+from ironclad.ops.checks import audio, host, notify, online, services
 from ironclad.ops.checks.outcome import Level, fail
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("workers", services.workers, 20.0, deep=True),
     Check("certificate", host.certificate, 20.0, deep=True),
     Check("musicbrainz", online.musicbrainz, 30.0, deep=True),
-    Check("notifier", online.channels, deep=True),
+    Check("notifier", notify.channels, 60.0, deep=True),
     Check("service", services.services, 60.0),
     Check("pool", services.pools, 20.0),
     Check("all hosts", services.other_hosts, 20.0),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ironclad import log
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import IroncladError
+from ironclad.jobs import notices
 from ironclad.ops import backup, health_log, orphans, prune
 
 if TYPE_CHECKING:
@@ -69,9 +70,17 @@ class Housekeeper:
     def _back_up(self) -> None:
         if not backup.due(self._settings):
             return
-        with backup.alone(self._settings):
-            path = backup.dump(self._settings, self._database)
-            gone = backup.prune(self._settings)
+        try:
+            with backup.alone(self._settings):
+                path = backup.dump(self._settings, self._database)
+                gone = backup.prune(self._settings)
+        except (IroncladError, OSError) as exc:
+            data = {"detail": str(exc), **({"code": exc.code} if isinstance(exc, IroncladError) else {})}
+            with self._database.session() as session:
+                notices.publish(session, notices.Notice("backup_failed", "backup", data=data))
+            raise
+        with self._database.session() as session:
+            notices.resolve(session, "backup", detail=f"{path.name} was made.")
         log.get(component="housekeeper").info("backup_made", dump=path.name, pruned=len(gone))
 
 

@@ -16,6 +16,7 @@ from ironclad.cli.installation import Installation, opened
 from ironclad.jobs import query
 from ironclad.jobs.feed import EVENT, Feed
 from ironclad.jobs.states import JobState
+from ironclad.notify import query as notifications
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ JSON: Final = {
         "disk_low": "Whether the disk floor is reached, so that nothing new starts.",
         "pools": "Each with name, slots, paused, running, dispatched, waiting, oldest_waiting_seconds, and fed: "
         "whether the dispatcher's settings name it.",
+        "notifications": "Numbers of unrouted, pending, waiting, dead, firing, silences; oldest_seconds; channels.",
         "services": "Each with name, kind, host, pid, pool, started_at, seen_at, alive, data.",
     }
 }
@@ -44,6 +46,7 @@ def snapshot(installation: Installation) -> dict[str, Any]:
     """The installation at a glance, as JSON-ready data."""
     with installation.database.session() as session:
         view = query.overview(session)
+        told = notifications.as_dict(notifications.overview(session))
         workers = [query.as_dict(worker) for worker in view.workers]
         seen = [worker.seen_at for worker in view.workers]
     now = datetime.now(UTC)
@@ -62,6 +65,7 @@ def snapshot(installation: Installation) -> dict[str, Any]:
             }
             for pool in view.pools
         ],
+        "notifications": told,
         "services": workers,
     }  # fmt: skip
 
@@ -104,6 +108,12 @@ def _warnings(data: dict[str, Any]) -> Iterator[Text]:
         yield Text("The pipeline is paused: `ironclad resume` lets work start again.", style="yellow")
     if data["disk_low"]:
         yield Text("The disk is almost full: nothing new starts until there is room.", style="red")
+    if data["notifications"]["dead"]:
+        yield Text(
+            f"{data['notifications']['dead']} notifications were given up: `ironclad notify dead list`.", style="yellow"
+        )
+    if data["notifications"]["silences"]:
+        yield Text(f"{data['notifications']['silences']} silences: `ironclad notify silence list`.", style="dim")
     if not any(service["alive"] for service in data["services"]):
         yield Text("No service is running: `ironclad up` starts them.", style="yellow")
 

@@ -1,4 +1,4 @@
-"""Services of others: MusicBrainz, and the channels of notifications."""
+"""Services of others: MusicBrainz."""
 
 from __future__ import annotations
 
@@ -33,15 +33,3 @@ def musicbrainz(settings: Settings) -> list[Outcome]:
     if not service.contact:
         return [warn("answers, but no contact is set", "Set metadata.musicbrainz.contact: they ask for one.")]
     return [ok(f"{service.url} answers")]
-
-
-def channels(settings: Settings) -> list[Outcome]:
-    """Each channel of notifications has what it needs; `ironclad notify test CHANNEL` sends for real."""
-    found = []
-    for name, channel in settings.notify.channels.items():
-        if channel.url is None:
-            remedy = f"Put it into the secrets folder or IRONCLAD_NOTIFY__CHANNELS__{name.upper()}__URL."
-            found.append(warn("has no url", remedy, about=name))
-        else:
-            found.append(ok(f"{channel.type}; `ironclad notify test {name}` sends a message", about=name))
-    return found or [ok("there is no channel: nobody is told of anything (notify.channels)")]

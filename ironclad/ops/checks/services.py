@@ -124,6 +124,7 @@ def services(settings: Settings) -> list[Outcome]:
     import httpx  # noqa: PLC0415 - only here
 
     names = ["watch", "dispatch", *(["prefect"] if settings.prefect.api_url is None else [])]
+    names += ["notify"] if settings.notify.channels else []
     found = []
     for name in [*names, *map(directory.worker, settings.pools)]:
         announcement = _service(settings, name)

@@ -13,6 +13,7 @@ from ironclad.jobs import control, lease, notices
 from ironclad.jobs.states import JobState
 from ironclad.ops.disk import DiskFloor, Space
 from ironclad.ops.health import HealthBoard
+from ironclad.ops.housekeeper import Housekeeper
 from ironclad.ops.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -137,3 +138,20 @@ def test_kinds_of_plugins_are_warnings_by_default(database: Database) -> None:
         notices.publish(session, notices.Notice("press_hot", "press:1", data={"detail": "90 °C"}))
     (notice,) = written(database)
     assert notice.severity == "warning"
+
+
+def test_a_backup_that_fails_is_told_and_so_is_the_next_good_one(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.layout.create()
+    monkeypatch.setenv("PATH", "/nonexistent")
+    keeper = Housekeeper(database, settings)
+    settings.layout.backups.rmdir()
+    settings.layout.backups.write_text("in the way")
+    keeper.round()
+    (notice,) = written(database)
+    assert (notice.kind, notice.alert, notice.status) == ("backup_failed", "backup", "firing")
+    with database.session() as session:
+        assert notices.resolve(session, "backup", detail="made")
+        assert not notices.resolve(session, "backup", detail="made")
+    assert [one.status for one in written(database)] == ["firing", "resolved"]

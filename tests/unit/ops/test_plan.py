@@ -33,6 +33,13 @@ def test_a_server_and_a_prefect_of_the_operators_are_not_started() -> None:
     assert units["worker-cpu"].uses == ()
 
 
+def test_the_notifier_is_started_when_there_is_somebody_to_tell() -> None:
+    assert "notify" not in planned()
+    unit = planned(notify={"channels": {"ops": {"url": "json://h/"}}})["notify"]
+    assert unit.command[-2:] == ("run", "notify")
+    assert set(unit.needs) == {"postgres", "schema"}
+
+
 def test_needs_come_before_those_who_need_them() -> None:
     seen: set[str] = set()
     for unit in planned().values():

@@ -34,6 +34,7 @@ def upgrade() -> None:
     )
     op.create_index("notice_unrouted", "notice", ["id"], postgresql_where=sa.text("routed_at IS NULL"))
     op.create_index("notice_at", "notice", ["at"])
+    op.create_index("notice_alert", "notice", ["alert", "id"])
     op.create_table(
         "alert",
         sa.Column("key", sa.String(), nullable=False),
