@@ -155,7 +155,8 @@ def try_channel(
 def silence_add(
     context: typer.Context,
     matchers: Annotated[
-        list[str], typer.Argument(metavar="NAME=PATTERN", help="kind=job_failed, code=E_*, user=ana, alert=disk …")
+        list[str],
+        typer.Argument(metavar="NAME=PATTERN", help="kind=job_failed, code=E_*, user=ana, alert=disk … (globs)."),
     ],
     *,
     last: Annotated[str, typer.Option("--for", metavar="TIME", help="How long: 30m, 2h, 3d.")],
