@@ -136,3 +136,8 @@ def upgrade(database: Database, revision: str = "head") -> None:
 def downgrade(database: Database, revision: str) -> None:
     """Migrate down to a revision (`base` is the empty database)."""
     _run(database, "downgrade", revision)
+    with (
+        database.connection() as connection,
+        connection.begin(),
+    ):  # what newer tables allowed says nothing of older ones
+        connection.execute(sa.text("COMMENT ON TABLE alembic_version IS NULL"))

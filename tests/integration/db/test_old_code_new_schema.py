@@ -81,6 +81,7 @@ def test_tables_of_an_older_version_are_never_used(database: Database) -> None:
     schema.downgrade(database, REVISIONS[-2])
     assert not schema.serves(database, REVISIONS[-2])
     assert not schema.serves(database, None)
+    assert not schema.serves(database, LATER), "the rule of newer tables went with them"
 
 
 @pytest.mark.parametrize(
