@@ -67,8 +67,11 @@ __all__ = [
 ]
 
 PREFIX = "IRONCLAD_"
-# Read by the loader itself or set by `ironclad up` for its children, so not settings.
-_LOADER_VARIABLES = secretsource.VARIABLES | {"IRONCLAD_CONFIG", "IRONCLAD_LOAD_PLUGINS", "IRONCLAD_SUPERVISOR_PID"}
+# Read by the loader itself, or set by our services for their children: not settings.
+_LOADER_VARIABLES = secretsource.VARIABLES | {
+    "IRONCLAD_CONFIG", "IRONCLAD_LOAD_PLUGINS", "IRONCLAD_SUPERVISOR_PID", "IRONCLAD_ENGINE_HOSTS",
+    "IRONCLAD_ENGINE_KEEPER",
+}  # fmt: skip
 _TEST_PREFIX = "IRONCLAD_TEST_"  # for the test suite; never settings
 
 

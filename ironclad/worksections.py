@@ -53,10 +53,26 @@ class LimitSettings(Section):
     decode_memory_bytes: PositiveInt = Field(2 << 30, description="Address space of the decoding process, in bytes.")
 
 
+class EngineRule(Section):
+    """Which songs get which engine. All patterns given must match, whatever the case (`*`, `?`); none matches all."""
+
+    genre: str = Field("", description="A genre of the song's tags.")
+    artist: str = Field("", description="An artist or album artist.")
+    album: str = Field("", description="The album.")
+    path: str = Field("", description="The path below the user's folder.")
+    user: str = Field("", description="The user.")
+    root: str = Field("", description="The watched folder.")
+    engine: str = Field(description="The engine; `auto` is the best that is installed.")
+    model: str = Field("", description="Its model; empty is its default.")
+    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict, description="Its parameters.")
+
+
 class EngineSettings(Section):
     """Separation."""
 
-    name: str = Field("center", description="The engine used unless a job says otherwise.")
+    name: str = Field(
+        "center", description="The engine used unless a job or a rule says otherwise; auto: the best that is installed."
+    )
     model: str = Field("", description="That engine's model (`ironclad models list`); empty is its default.")
     device: str = Field(
         "auto",
@@ -66,9 +82,32 @@ class EngineSettings(Section):
     parameters: dict[str, float | int | str | bool] = Field(
         default_factory=dict, description="Parameters for the engine; see `ironclad engines show`."
     )
+    rules: tuple[EngineRule, ...] = Field(
+        (),
+        description="Other engines for some songs; the first rule that matches decides. A job's own choice goes first.",
+    )
     stall_seconds: Positive = Field(120.0, description="An engine without progress for so long is stopped.")
     memory_bytes: int = Field(0, ge=0, description="Memory limit of an engine host, in bytes; 0 is none.")
     threads: int = Field(0, ge=0, description="Threads of an engine host; 0 divides the cores among the pool's slots.")
+    hosts: int = Field(
+        0, ge=0, description="Engine processes kept warm at a time, on each worker; 0 is one for each slot."
+    )
+    idle_seconds: Positive = Field(600.0, description="A warm engine that nobody used for so long is ended.")
+    recycle_bytes: int = Field(
+        0, ge=0, description="A warm engine that keeps more memory than this after a song is ended; 0: none is."
+    )
+    recycle_device_bytes: int = Field(0, ge=0, description="The same for memory on its GPU.")
+    reserve_bytes: int = Field(
+        256 << 20, ge=0, description="Memory that engines are not started into: a song waits until there is more."
+    )
+    memory_wait_seconds: Positive = Field(
+        600.0, description="A song waits so long for memory that nothing of ours holds; then it is tried again later."
+    )
+    step_down: tuple[Literal["segment", "batch", "cpu", "model"], ...] = Field(
+        ("segment", "batch"),
+        description="What may be tried when memory runs out, in this order: shorter segments, fewer at a time, the CPU "
+        "instead of the GPU, the engine's smaller model.",
+    )
 
 
 class OutputSettings(Section):

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -29,6 +30,7 @@ from ironclad_flows.preload import STAGE_MODULES
 from ironclad_flows.starter import ForkServer, ForkStarter, GroupScope
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from prefect.client.schemas.objects import Flow as APIFlow
@@ -107,6 +109,8 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
     preload: tuple[str, ...] = STAGE_MODULES
     handle_signals: bool = True
     wake_socket: WakeSocket | None = None
+    run_environment: Mapping[str, str] = MappingProxyType({})
+    """What every run sees besides the worker's own environment."""
 
     _forks: ForkServer
     _context: FlowRunExecutorContext
@@ -133,7 +137,8 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
         task_status: anyio.abc.TaskStatus[Any] | None = None,
     ) -> IroncladResult:
         """Run one flow run to its end; reports `host:pid` as soon as its process exists."""
-        environment = {name: value for name, value in configuration.env.items() if value is not None}
+        own = {name: value for name, value in configuration.env.items() if value is not None}
+        environment = {**self.run_environment, **own}
         starter = ForkStarter(self._forks, environment, self._context.control_channel)
         executor = self._context.create_executor(
             flow_run, starter, resolve_flow=load_flow_from_flow_run, propose_submitting=False

@@ -9,11 +9,12 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ironclad.config import load
+from ironclad.engines import admission, keeping
 from ironclad.errors import PrefectUnavailable
 from ironclad.jobs.slots import CHANGED
 from ironclad.ops.heartbeat import libpq_url
@@ -59,6 +60,17 @@ class WorkerService:
         self._name = name or f"{socket.gethostname()}-{pool}"
         self._preload = preload
         self._worker: IroncladWorker | None = None
+        self._engines: keeping.Keeping | None = None
+
+    @property
+    def slots(self) -> int:
+        """Runs at a time."""
+        return self._slots or admission.slots_of(self._settings, self._pool)
+
+    @property
+    def engines(self) -> dict[str, Any]:
+        """The warm engines: what `HostPool.stats` says; empty where none has been asked for."""
+        return (self._engines.stats() if self._engines is not None else None) or {}
 
     @property
     def ready(self) -> bool:
@@ -82,9 +94,13 @@ class WorkerService:
         os.environ.setdefault("IRONCLAD_DATA_DIR", str(self._settings.layout.root))
         environment.apply(environment.prefect_environment(self._settings, url=url))
         wake_socket = WakeSocket(self._settings.layout.run, self._pool)
+        limits = admission.pool_limits(self._settings, self.slots)
+        name = f"{self._pool}-{os.getpid()}"
         try:
-            asyncio.run(self._serve(stopping, wake_socket, url))
+            with keeping.Keeping(self._settings.layout.run, name, limits) as self._engines:
+                asyncio.run(self._serve(stopping, wake_socket, url))
         finally:
+            self._engines = None
             wake_socket.close()
         if not stopping.is_set():
             raise PrefectUnavailable(f"It has moved from {url} to {environment.api_url(self._settings)}.")
@@ -99,10 +115,9 @@ class WorkerService:
     async def _serve(self, stopping: threading.Event, wake_socket: WakeSocket, url: str) -> None:
         from ironclad_flows.worker import IroncladWorker  # noqa: PLC0415 - only now: see the class
 
-        pool = self._settings.pools.get(self._pool)
-        worker = IroncladWorker(
-            work_pool_name=self._pool, name=self._name, limit=self._slots or (pool.slots if pool is not None else 1)
-        )
+        worker = IroncladWorker(work_pool_name=self._pool, name=self._name, limit=self.slots)
+        if self._engines is not None:
+            worker.run_environment = {keeping.SOCKET: str(self._engines.path)}
         worker.drain_seconds = self._settings.prefect.drain_seconds
         worker.handle_signals = False  # the service's runtime owns them
         worker.wake_socket = wake_socket

@@ -21,6 +21,7 @@ from ironclad import log
 from ironclad.cli import results
 from ironclad.cli.queueing import queue
 from ironclad.config import PoolSettings
+from ironclad.engines.admission import own_hosts
 from ironclad.errors import DatabaseUnavailable, DiskFull, IllegalTransition, IroncladError, Paused, SourceMissing
 from ironclad.jobs import control, lease, query, reap
 from ironclad.jobs.feed import PROGRESS, Feed
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ironclad.cli.results import Result
     from ironclad.config import Settings
     from ironclad.db.session import Database
+    from ironclad.engines.hosts import LocalHosts
     from ironclad.stages.runner import StageOutcome
 
 PREFIX: Final = "inline:"
@@ -118,14 +120,15 @@ class InlineRunner:
         when everything has been cancelled.
         """
         shared = _Shared(list(files))
-        with _sigterm_as_interrupt(), psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10) as guard:
+        connected = psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10)
+        with _sigterm_as_interrupt(), connected as guard, own_hosts(self._settings, self._slots) as hosts:
             guard.execute("SELECT pg_advisory_lock(hashtextextended(%s, 2))", (self.pool,))
             self._cancel_left_behind(guard)
             self._require_open()
             listener = threading.Thread(target=self._listen, name="inline-feed", daemon=True)
             listener.start()
             threads = [
-                threading.Thread(target=self._work, args=(shared,), name=f"inline-{number}", daemon=True)
+                threading.Thread(target=self._work, args=(shared, hosts), name=f"inline-{number}", daemon=True)
                 for number in range(self._slots)
             ]
             try:
@@ -212,23 +215,23 @@ class InlineRunner:
             if notice is not None and notice.channel == PROGRESS:
                 self._display.progress(notice.data["job"], float(notice.data["progress"]))
 
-    def _work(self, shared: _Shared) -> None:
+    def _work(self, shared: _Shared, hosts: LocalHosts) -> None:
         try:
             while not self._stopping.is_set():
-                if not self._database.patiently(lambda: self._step(shared), seconds=_DATABASE_SECONDS):
+                if not self._database.patiently(lambda: self._step(shared, hosts), seconds=_DATABASE_SECONDS):
                     return
         except BaseException as exc:  # noqa: BLE001 - raised again by the thread that waits
             shared.failure = exc
             self._stopping.set()
 
-    def _step(self, shared: _Shared) -> bool:
+    def _step(self, shared: _Shared, hosts: LocalHosts) -> bool:
         """Run a queued job, else queue a file, else wait for the others; False when everything is settled."""
         with self._database.session() as session:
             claimed = lease.claim_next(
                 session, self.pool, worker=self._worker, lease_seconds=self._settings.jobs.lease_seconds
             )
         if claimed is not None:
-            self._run(shared, claimed)
+            self._run(shared, claimed, hosts)
             return True
         with shared.lock:
             found = shared.files.pop(0) if shared.files else None
@@ -241,14 +244,14 @@ class InlineRunner:
             return True
         return self._wait(shared)
 
-    def _run(self, shared: _Shared, claimed: lease.Claim) -> None:
+    def _run(self, shared: _Shared, claimed: lease.Claim, hosts: LocalHosts) -> None:
         job = claimed.job
 
         def around(stage: str, call: Callable[[], StageOutcome]) -> StageOutcome:
             self._display.stage(str(job.job_uuid), results.name_of(job), stage)
             return call()
 
-        run_claim(self._database, self._settings, claimed, worker=self._worker, around=around)
+        run_claim(self._database, self._settings, claimed, worker=self._worker, around=around, hosts=hosts)
         self._settle(shared, job.job_uuid)
 
     def _queue(self, shared: _Shared, found: Found) -> None:

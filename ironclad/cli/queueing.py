@@ -13,7 +13,7 @@ from ironclad.errors import BadRequest, NotFound
 from ironclad.ingest import claim
 from ironclad.ingest.places import DEFAULT_USER, absolute
 from ironclad.ingest.rules import Rules
-from ironclad.jobs import submit
+from ironclad.jobs import pipeline, submit
 from ironclad.jobs.submit import NewJob
 
 if TYPE_CHECKING:
@@ -122,13 +122,15 @@ def wishes(
     Raises `EngineMissing`, `NotFound` for a model that the engine does not have, and `BadRequest` for stems that it
     does not make or an impossible output folder.
     """
-    chosen = choice.choose(settings, engine=engine, model=model)
+    chosen = choice.choose(settings, engine=engine, model=model, stems=stems.split(",") if stems else None)
     wanted = None if stems is None else tuple(dict.fromkeys(name.strip() for name in stems.split(",") if name.strip()))
     chosen.spec.check_stems(
         (stem for stem in wanted or settings.output.stems if stem != INSTRUMENTAL),
         str(chosen.parameters.get(choice.MODEL, "")),
     )
     options: dict[str, Any] = {"force": True} if force else {}
+    if engine is not None or model is not None:
+        options[pipeline.ENGINE_ASKED] = True
     if output is not None:
         if output.exists() and not output.is_dir():
             raise BadRequest(f"{submit.display(output)} is a file; -o takes a folder.")

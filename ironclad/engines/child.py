@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 TOKEN = "IRONCLAD_ENGINE_HOST"  # noqa: S105  # the name of an environment variable
 """Environment variable that marks a host and whatever it starts, so that nothing of it is left behind."""
 
+KEEPER = "IRONCLAD_ENGINE_KEEPER"
+"""The same for everything below one keeper of hosts."""
+
 _KEPT = frozenset(
-    {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "SSL_CERT_FILE"}
+    {KEEPER, "PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "SSL_CERT_FILE"}
 )
 _KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "COVERAGE_")
 _THREADS = (
@@ -177,9 +180,9 @@ class Child:
                     self._stderr_size -= len(self._stderr.popleft())
 
 
-def kill_marked(token: str) -> int:
+def kill_marked(token: str, name: str = TOKEN) -> int:
     """Kill every process of ours whose environment carries the token; how many there were. Linux only."""
-    needle = f"{TOKEN}={token}".encode()
+    needle = f"{name}={token}".encode()
     killed = 0
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone, or somebody else's

@@ -6,22 +6,27 @@ for the duplicate check too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.engines import environments
 from ironclad.engines.contract import CPU_POOL, pool_of
 from ironclad.engines.models import ModelStore
 from ironclad.engines.registry import installed_engines
+from ironclad.errors import EngineMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ironclad.config import EngineSettings, Settings
+    from ironclad.config import Settings
     from ironclad.engines.contract import EngineSpec
     from ironclad.layout import Layout
+    from ironclad.worksections import EngineRule, EngineSettings
 
+_INSTRUMENTAL: Final = "instrumental"
+AUTO: Final = "auto"
+"""The name that stands for the best engine that is installed."""
 MODEL: Final = "model"
 """The reserved parameter that names a job's model."""
 
@@ -50,6 +55,10 @@ class Engine:
         """Hz that it takes; None: any."""
         return self.spec.sample_rate_of(self.model)
 
+    def with_model(self, model: str) -> Engine:
+        """The same with another model."""
+        return replace(self, model=model)
+
     def key(self) -> dict[str, Any]:
         """What its samples depend on."""
         return self.spec.result_key(self.model, self.spec.resolve(self.parameters))
@@ -63,21 +72,61 @@ class Ready:
     folder: Path | None
 
 
-def choose(settings: Settings, *, engine: str | None = None, model: str | None = None) -> Choice:
+def choose(
+    settings: Settings, *, engine: str | None = None, model: str | None = None, stems: Sequence[str] | None = None
+) -> Choice:
     """The engine of a new job: what was asked for, else what the settings say.
 
-    The settings' model and parameters belong to the settings' engine and to no other. Raises `EngineMissing`,
-    `NotFound` for a model that the engine does not have, `BadRequest` for parameters.
+    `stems` are those wanted, for `auto`; the settings' by default. The settings' model and parameters belong to the
+    settings' engine and to no other. Raises `EngineMissing`, `NotFound` for a model that the engine does not have,
+    `BadRequest` for parameters.
     """
     name = engine or settings.engine.name
+    if name == AUTO:
+        spec = best(settings.layout, settings.output.stems if stems is None else stems)
+        return _with(settings, spec, {}, model or "")
     own = name == settings.engine.name
-    spec = declared(settings.layout, name)
-    parameters: dict[str, Any] = dict(settings.engine.parameters) if own else {}
     wanted = model if model is not None else settings.engine.model if own else ""
+    return _with(settings, declared(settings.layout, name), settings.engine.parameters if own else {}, wanted)
+
+
+def by_rule(settings: Settings, rule: EngineRule, stems: Sequence[str]) -> Choice:
+    """The engine that a rule names. Raises as `choose`."""
+    spec = best(settings.layout, stems) if rule.engine == AUTO else declared(settings.layout, rule.engine)
+    return _with(settings, spec, rule.parameters, rule.model)
+
+
+def _with(settings: Settings, spec: EngineSpec, parameters: Mapping[str, Any], model: str) -> Choice:
     spec.resolve(parameters)
-    if wanted:
-        parameters[MODEL] = spec.model(wanted).name
-    return Choice(name, engine_pool(settings, spec), parameters, spec)
+    chosen = dict(parameters)
+    if model:
+        chosen[MODEL] = spec.model(model).name
+    return Choice(spec.name, engine_pool(settings, spec), chosen, spec)
+
+
+def best(layout: Layout, stems: Sequence[str]) -> EngineSpec:
+    """The best engine that can be used now (environment and default model are here) and makes these stems.
+
+    Engines with weights come before those without, then those with more of them, then by name. Raises `EngineMissing`
+    if there is none.
+    """
+    wanted = {stem for stem in stems if stem != _INSTRUMENTAL}
+    found: list[tuple[int, str, EngineSpec]] = []
+    for plugin in installed_engines():
+        spec = ModelStore(layout).effective(plugin)
+        if not wanted <= set(spec.stems_of()):
+            continue
+        try:
+            environments.required(layout, spec)
+        except EngineMissing:
+            continue
+        size = sum(file.size for file in spec.model().files)
+        if size and ModelStore(layout).get(spec.name, spec.model().name) is None:
+            continue
+        found.append((-size, spec.name, spec))
+    if not found:
+        raise EngineMissing(f"No engine that can be used here makes {', '.join(sorted(wanted)) or 'an instrumental'}.")
+    return min(found, key=lambda entry: entry[:2])[2]
 
 
 def engine_pool(settings: Settings, spec: EngineSpec) -> str:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from ironclad.engines import environments, failures
+from ironclad.engines import failures
 from ironclad.engines.child import Child, clean_environment
-from ironclad.engines.contract import PrivateEnvironment
 from ironclad.engines.host import protocol
+from ironclad.engines.plan import plan
 from ironclad.engines.separation import (
-    HostSettings,
     Progress,
+    Resources,
     Separation,
     SeparationRequest,
     check_input,
     checked_stems,
+    resolved,
 )
 from ironclad.errors import (
     BadRequest,
     EngineDied,
-    EngineMissing,
     EngineProtocol,
     EngineStalled,
     ErrorKind,
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ironclad.engines.contract import EngineSpec
+    from ironclad.engines.plan import HostPlan
+    from ironclad.engines.separation import HostSettings
 
 _Event = TypeVar("_Event", bound=protocol.Message)
 
@@ -44,38 +45,26 @@ _EXIT_SECONDS = 2.0
 _TAIL_LENGTH = 4000
 
 
-class EngineHost:
+class Host:
     """A warm host: one engine, one model, one device, any number of recordings, one after the other.
 
     Use it as a context manager. After an error that ended the process, `alive` is False and the host is of no more
     use. Not for two threads at a time: the second one is refused.
     """
 
-    def __init__(
-        self,
-        spec: EngineSpec,
-        *,
-        model: str = "",
-        device: str = "cpu",
-        settings: HostSettings | None = None,
-        interpreter: Path | None = None,
-        model_folder: Path | None = None,
-        argv: Callable[[int], Sequence[str]] | None = None,
-    ) -> None:
-        """`interpreter`: the Python of a private environment; `argv`: another host program (given our process id)."""
-        self.spec = spec
-        self.model = spec.model(model).name
-        self.device = device
-        self.settings = settings or HostSettings()
-        self._model_folder = model_folder
-        command = argv or self._command(interpreter)
+    def __init__(self, made: HostPlan, argv: Callable[[int], Sequence[str]] | None = None) -> None:
+        """`argv`: another host program (given our process id) than the plan's."""
+        self.plan = made
+        self.settings = made.settings
         environ = clean_environment(os.environ, self.settings.threads)
-        self._child = Child(command, environ, max_line=protocol.MAX_LINE, name=f"engine-{spec.name}")
+        name = f"engine-{made.engine}"
+        self._child = Child(argv or made.argv, environ, max_line=protocol.MAX_LINE, name=name)
         self._oom = failures.OomWatch()
         self._lock = threading.Lock()
         self._last_id = 0
         self._alive = False
         self._settled = False
+        self._separations = 0
 
     def start(self, check: Callable[[], None] | None = None) -> Self:
         """Start the process and load the model.
@@ -89,7 +78,7 @@ class EngineHost:
             hello = self._expect(protocol.Hello, 0, self.settings.start_seconds, check)
             if hello.protocol != protocol.PROTOCOL:
                 raise EngineProtocol(f"the host speaks version {hello.protocol}, this Ironclad {protocol.PROTOCOL}")
-            request = protocol.Load(self._next_id(), self.model, str(self._model_folder or ""), self.device)
+            request = protocol.Load(self._next_id(), self.plan.model, self.plan.model_folder, self.plan.device)
             self._child.send(protocol.encode_request(request))
             self._expect(protocol.Loaded, request.id, self.settings.load_seconds, check)
         return self
@@ -106,6 +95,11 @@ class EngineHost:
         return self._alive and self._child.exit_status() is None
 
     @property
+    def separations(self) -> int:
+        """How many recordings it has finished."""
+        return self._separations
+
+    @property
     def pid(self) -> int:
         """Process id of the host."""
         return self._child.pid
@@ -119,19 +113,18 @@ class EngineHost:
     ) -> Separation:
         """Separate one recording; returns when the stems are on disk.
 
-        `progress` gets each step; `check` is polled a few times a second. Either stops the separation by raising
-        (`Cancelled`, `LeaseLost`, `Drained`, …): the engine is asked to stop, killed if it does not within
-        `cancel_seconds`, and the exception goes on. Raises `InputError`s as the engine names them, `OutOfMemory`,
-        `DiskFull`, `EngineFailed`, `EngineDied`, `EngineStalled`, `EngineProtocol`, `OutputInvalid`, `BadRequest`.
+        The request names its stems and all parameters. `progress` gets each step; `check` is polled a few times a
+        second. Either stops the separation by raising (`Cancelled`, `LeaseLost`, `Drained`, …): the engine is asked to
+        stop, killed if it does not within `cancel_seconds`, and the exception goes on. Raises `InputError`s as the
+        engine names them, `OutOfMemory`, `DiskFull`, `EngineFailed`, `EngineDied`, `EngineStalled`, `EngineProtocol`,
+        `OutputInvalid`, `BadRequest`.
         """
-        params = self.spec.resolve(request.params)
-        stems = self.spec.check_stems(request.stems, self.model)
         check_input(request)
         with self._conversation():
             message = protocol.Separate(
                 id=self._next_id(), input=str(request.input.resolve()), frames=request.frames,
                 channels=request.channels, rate=request.rate, output=str(request.output.resolve()),
-                stems=list(stems), params=params,
+                stems=list(request.stems), params=dict(request.params), resume=request.resume, keep=request.keep,
             )  # fmt: skip
             self._child.send(protocol.encode_request(message))
             try:
@@ -139,7 +132,13 @@ class EngineHost:
             except _Interrupted as exc:
                 self._stop(message.id)
                 raise exc.reason from None
-            return Separation(checked_stems(request, stems, done), done.seconds, params)
+            stems = checked_stems(request, done)
+            self._separations += 1
+            used = Resources(
+                pid=self.pid, separations=self._separations, rss=done.rss, peak_rss=done.peak_rss,
+                device_bytes=done.device_bytes, device_peak_bytes=done.device_peak_bytes,
+            )  # fmt: skip
+            return Separation(stems, done.seconds, dict(request.params), done.resumed, used)
 
     def ping(self, seconds: float = 5.0) -> None:
         """Ask for a sign of life. Raises as `separate` does; `EngineStalled` if there is none in time."""
@@ -164,21 +163,6 @@ class EngineHost:
 
     # --- the conversation --------------------------------------------------------------------------------------------
 
-    def _command(self, interpreter: Path | None) -> Callable[[int], Sequence[str]]:
-        if interpreter is None and isinstance(self.spec.environment, PrivateEnvironment):
-            raise EngineMissing(f"The environment of engine {self.spec.name} is not built.", engine=self.spec.name)
-        start = [sys.executable, "-I", "-m", "ironclad.engines.host", "--entry", self.spec.entry]
-        if interpreter is not None:
-            start = environments.command(self.spec, interpreter)
-
-        def argv(parent: int) -> Sequence[str]:
-            command = [*start, "--parent", str(parent), "--memory-bytes", str(self.settings.memory_bytes)]
-            for folder in self.settings.search_path:
-                command += ["--path", str(folder)]
-            return command
-
-        return argv
-
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
@@ -199,8 +183,8 @@ class EngineHost:
                 if not self._settled:
                     self._end()
                 if isinstance(reason, IroncladError) and reason.kind is not ErrorKind.CONTROL:
-                    reason.context.setdefault("engine", self.spec.name)
-                    reason.context.setdefault("model", self.model)
+                    reason.context.setdefault("engine", self.plan.engine)
+                    reason.context.setdefault("model", self.plan.model)
                     reason.context.setdefault("stderr", self._child.stderr_tail()[-_TAIL_LENGTH:])
                 if reason is exc:
                     raise
@@ -279,6 +263,38 @@ class EngineHost:
             return protocol.decode_event(line)
         except protocol.ProtocolError as exc:
             raise EngineProtocol(str(exc)) from exc
+
+
+class EngineHost(Host):
+    """A host of an engine that is declared here: what a request leaves open gets its defaults, and is checked."""
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        *,
+        model: str = "",
+        device: str = "cpu",
+        settings: HostSettings | None = None,
+        interpreter: Path | None = None,
+        model_folder: Path | None = None,
+        argv: Callable[[int], Sequence[str]] | None = None,
+    ) -> None:
+        """`interpreter`: the Python of a private environment; `argv`: another host program (given our process id)."""
+        made = plan(
+            spec, model=model, device=device, settings=settings, interpreter=interpreter, model_folder=model_folder
+        )
+        super().__init__(made, argv)
+        self.spec = spec
+
+    def separate(
+        self,
+        request: SeparationRequest,
+        *,
+        progress: Callable[[Progress], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> Separation:
+        """As `Host.separate`. Raises `BadRequest` for parameters and stems that the engine does not have."""
+        return super().separate(resolved(self.spec, self.plan.model, request), progress=progress, check=check)
 
 
 class _Interrupted(Exception):

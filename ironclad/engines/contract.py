@@ -59,12 +59,18 @@ class MemoryModel:
     per_segment_second: int = 0
     segment_parameter: str = ""
     batch_parameter: str = ""
+    segments: tuple[float, ...] = ()
+    """Values of the segment parameter to step down to when memory runs out; none: by halves, to its minimum or 1."""
+    batches: tuple[int, ...] = ()
+    """The same for the batch parameter."""
 
     def estimate(self, frames: int, rate: int, values: Mapping[str, ParameterValue] | None = None) -> int:
         """Bytes for a recording of `frames` samples per channel at `rate` Hz with these parameter values."""
         values = values or {}
-        segment = float(values.get(self.segment_parameter, 1)) * float(values.get(self.batch_parameter, 1))
-        return int(self.base + self.per_second * frames / rate + self.per_segment_second * segment)
+        # 0 leaves the choice to the engine: then the largest that is declared is reckoned with.
+        segment = float(values.get(self.segment_parameter, 1)) or max(self.segments, default=1.0)
+        batch = float(values.get(self.batch_parameter, 1)) or max(self.batches, default=1)
+        return int(self.base + self.per_second * frames / rate + self.per_segment_second * segment * batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,8 @@ class ModelSpec:
     sample_rate: int | None = None
     quality: str = ""
     memory: MemoryModel | None = None
+    smaller: str = ""
+    """The engine's model to step down to when memory runs out, where the operator allows it."""
 
     @property
     def digest(self) -> str:
@@ -280,6 +288,10 @@ def _contradictions(spec: EngineSpec) -> list[str]:
         (any(file.size < 0 or not _inside(file.path) for file in files), "a model file's path or size is impossible"),
         (len(set(settings)) != len(settings), "a parameter is named twice"),
         (bool(needed - set(settings)), "its memory model names a parameter that is not there"),
+        (
+            any(model.smaller and model.smaller not in names for model in spec.models),
+            "a model's smaller one is not there",
+        ),
         (not spec.devices, "it can use no device"),
         (spec.channels < 1, "it takes no channel"),
     ]

@@ -72,7 +72,7 @@ class OomWatch:
     """
 
     def __init__(self, vmstat: Path = Path("/proc/vmstat"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
-        self._files = [vmstat, cgroups / _own_cgroup() / "memory.events"]
+        self._files = [vmstat, cgroups / own_cgroup() / "memory.events"]
         self._before = self._count()
 
     def grew(self) -> bool:
@@ -83,7 +83,8 @@ class OomWatch:
         return sum(_counter(file) for file in self._files)
 
 
-def _own_cgroup() -> str:
+def own_cgroup() -> str:
+    """This process's control group (version 2), relative to where they are mounted; "" for none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             if line.startswith("0::/"):

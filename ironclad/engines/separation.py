@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ironclad.errors import BadRequest, OutputInvalid, SourceMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from ironclad.engines.contract import EngineSpec
     from ironclad.engines.host.protocol import Done
 
 SAMPLE_BYTES = 4
@@ -51,6 +52,10 @@ class SeparationRequest:
     """Stems wanted; empty: all that the model makes."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that differ from the engine's defaults; checked against its declaration."""
+    resume: int = 0
+    """So many frames of every stem are in `output`/STEM.f32.part already; engines that cannot go on begin anew."""
+    keep: bool = False
+    """Leave the unfinished files when the separation does not end well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,19 @@ class StemFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a host used for one recording: bytes; 0 where it is not known."""
+
+    pid: int = 0
+    separations: int = 0
+    """How many recordings the host has finished: above 1, it was warm."""
+    rss: int = 0
+    peak_rss: int = 0
+    device_bytes: int = 0
+    device_peak_bytes: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Separation:
     """What a separation made, in how many seconds, with which parameters (all of them, defaults included)."""
@@ -86,6 +104,14 @@ class Separation:
     stems: dict[str, StemFile]
     seconds: float
     params: dict[str, Any]
+    resumed: int = 0
+    """Frames that were there already."""
+    used: Resources = field(default_factory=Resources)
+
+
+def resolved(spec: EngineSpec, model: str, request: SeparationRequest) -> SeparationRequest:
+    """The request with every parameter and stem named. Raises `BadRequest` for those that the engine does not have."""
+    return replace(request, params=spec.resolve(request.params), stems=spec.check_stems(request.stems, model))
 
 
 def check_input(request: SeparationRequest) -> None:
@@ -101,10 +127,10 @@ def check_input(request: SeparationRequest) -> None:
         raise BadRequest(f"{request.input} has {size} bytes; {request.frames} frames would be {expected}")
 
 
-def checked_stems(request: SeparationRequest, stems: Sequence[str], done: Done) -> dict[str, StemFile]:
+def checked_stems(request: SeparationRequest, done: Done) -> dict[str, StemFile]:
     """The stems, each one there and as long as the mixture. Raises `OutputInvalid`."""
     files: dict[str, StemFile] = {}
-    for stem in stems:
+    for stem in request.stems:
         report = done.stems.get(stem)
         if report is None or report.file != f"{stem}.f32":
             raise OutputInvalid(f"the engine did not deliver {stem}")

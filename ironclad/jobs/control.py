@@ -177,7 +177,8 @@ def replay(
         sets |= {"engine": engine, "engine_pool": engine_pool}
     if parameters is not None:
         sets["parameters"] = parameters
+    asked = {} if engine is None and parameters is None else {pipeline.ENGINE_ASKED: True}
     return requeue(
         session, job_uuid, actor=actor, kind="replayed", pools=pools, stage=pipeline.FIRST, sets=sets,
-        options={"replay_from": stage, "replay_attempt": job.attempt + 1, "force": True, "keep_results": keep},
+        options={"replay_from": stage, "replay_attempt": job.attempt + 1, "force": True, "keep_results": keep, **asked},
     )  # fmt: skip

@@ -91,6 +91,20 @@ def note(session: Session, fence: Fence, kind: str, stage: str | None, **data: A
     record(session, fence.job_uuid, kind, actor="worker", attempt=fence.attempt, stage=stage, **data)
 
 
+def engine_chosen(session: Session, fence: Fence, *, engine: str, engine_pool: str, parameters: dict[str, Any]) -> None:
+    """The job gets another engine than it was received with, as the rules of the settings say."""
+    assert_held(session, fence)
+    values = {"engine": engine, "engine_pool": engine_pool, "parameters": jsonb.dumps(parameters)}
+    session.execute(
+        sa.text(
+            "UPDATE job SET engine = :engine, engine_pool = :engine_pool, parameters = CAST(:parameters AS jsonb) "
+            "WHERE job_uuid = :job AND lease_token = :token"
+        ),
+        {**fence.parameters(), **values},
+    )
+    record(session, fence.job_uuid, "engine_chosen", actor="worker", attempt=fence.attempt, engine=engine)
+
+
 def intend(
     session: Session, fence: Fence, *, kind: str, path: str, size: int, blake3: str, receipt: dict[str, Any] | None,
     since: int = 0,

@@ -7,6 +7,9 @@ from typing import Final
 STAGES: Final = ("validate", "categorize", "metadata", "stage", "separate", "recombine", "organize")
 """Every stage, in order."""
 
+ENGINE_ASKED: Final = "engine_asked"
+"""The option of jobs whose engine or model somebody asked for: no rule of the settings changes it."""
+
 FIRST: Final = STAGES[0]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rich.table import Table
@@ -72,6 +72,10 @@ class Receipt:
     """SHA-256 of the model, in hex; None for engines without weights."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """What the engine was told: JSON data."""
+    device: str = ""
+    """cpu, cuda:0, …"""
+    steps: Sequence[Any] = ()
+    """What had to be stepped down for want of memory, in order: JSON data; empty in nearly every case."""
     category: str = ""
     """What the source was taken for: music, …"""
     ironclad: str = ""
@@ -95,7 +99,11 @@ class Receipt:
             value = getattr(self, entry.name)
             if isinstance(value, float) and not isfinite(value):
                 value = None
-            data[entry.name] = dict(value) if entry.name in _MAPPINGS else value
+            if entry.name in _MAPPINGS:
+                value = dict(value)
+            elif entry.name in _LISTS:
+                value = list(value)
+            data[entry.name] = value
         return data
 
     @classmethod
@@ -151,6 +159,8 @@ class Receipt:
             "bleed (estimate)": _level(self.bleed_db, "dB"),
             "gain": _level(self.gain_db, "dB") if self.gain_db else "none",
             "engine": f"{self.engine} {self.engine_version}".strip(),
+            "device": self.device,
+            "stepped down": ", ".join(str(step.get("step", "")) for step in self.steps),
             "model": " ".join(text for text in (self.model, (self.model_digest or "")[:12]) if text),
             "time": f"{sum(self.seconds.values()):.1f} s" if self.seconds else "",
         }
@@ -176,6 +186,7 @@ def sidecar(track: Path) -> Path:
 
 
 _MAPPINGS = frozenset({"parameters", "versions", "seconds"})
+_LISTS = frozenset({"steps"})
 _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -185,7 +196,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "float | None": (int, float, type(None)),
 }
 _TYPES = {
-    entry.name: (dict,) if entry.name in _MAPPINGS else _KINDS[str(entry.type)]
+    entry.name: (dict,) if entry.name in _MAPPINGS else (list,) if entry.name in _LISTS else _KINDS[str(entry.type)]
     for entry in fields(Receipt)
     if entry.name != "more"
 }

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.db.tables import Job
+    from ironclad.engines.hosts import Hosts
     from ironclad.errors import IroncladError
     from ironclad.jobs.states import JobState
     from ironclad.layout import Layout
@@ -29,7 +30,7 @@ class StageOutput:
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """Everything a stage may use. A stage writes into `folder` and nowhere else (organize publishes)."""
+    """Everything a stage may use. A stage writes into `folder` and `partial` and nowhere else (organize publishes)."""
 
     job: Job
     settings: Settings
@@ -38,6 +39,8 @@ class StageContext:
     """The original, read only."""
     folder: Path
     """Empty, the stage's own; becomes visible under its final name when the stage returns."""
+    partial: Path
+    """A folder that need not exist: what an interrupted attempt left there for the next one to go on with."""
     outputs: Mapping[str, StageOutput]
     """The stages before this one, by name."""
     progress: Callable[[float, str | None], None]
@@ -47,6 +50,10 @@ class StageContext:
     library: Publisher
     """Publishes files and records them; for organize."""
     log: JobLog
+    note: Callable[[str, Mapping[str, Any]], None]
+    """Write an event into the job's history: `note(kind, data)`."""
+    hosts: Hosts
+    """Engines at work."""
     database: Database
     """For what all workers share (a rate, a cache) and to look things up; facts about the job go into the result."""
 

@@ -9,15 +9,18 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import structlog
 
 from ironclad import durable, log
+from ironclad.engines import keeping
+from ironclad.engines.admission import own_hosts
 from ironclad.errors import Cancelled, DatabaseUnavailable, Drained, IroncladError, LeaseLost, Unexpected
 from ironclad.jobs import history, lease, pipeline
 from ironclad.jobs.states import SETTLED, JobState
-from ironclad.stages import filing, markers, tracing
+from ironclad.stages import filing, markers, selection, tracing
 from ironclad.stages.context import StageContext, StageOutput, StageResult
 from ironclad.stages.keeper import LeaseKeeper
 from ironclad.stages.publish import publisher
@@ -25,7 +28,6 @@ from ironclad.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from uuid import UUID
 
     from sqlmodel import Session
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.db.tables import Job
+    from ironclad.engines.hosts import Hosts
     from ironclad.stages.context import Stage
 
 _PROGRESS_SECONDS = 0.5
@@ -84,8 +87,10 @@ class Attempt:
     """One attempt of one job on one pool, from claim to the committed end."""
 
     def __init__(
-        self, database: Database, settings: Settings, claim: lease.Claim, worker: str, *, own_process: bool = False
-    ) -> None:
+        self, database: Database, settings: Settings, claim: lease.Claim, worker: str, hosts: Hosts, *,
+        own_process: bool = False,
+    ) -> None:  # fmt: skip
+        self.hosts = hosts
         self.database = database
         self.settings = settings
         self.job: Job = claim.job
@@ -141,6 +146,8 @@ class Attempt:
         self.source = self.write(lambda session: self._recall(session, keeper))
         for index, name in enumerate(pipeline.STAGES):
             stage = STAGES[name]
+            if name == selection.BEFORE:
+                self._choose_engine()
             inputs = self._inputs_digest(stage)
             found = self._reusable(stage, inputs)
             if found is None:
@@ -159,6 +166,21 @@ class Attempt:
                 return outcome.settle.value, outcome.error
         self._end(JobState.SUCCEEDED, None)
         return JobState.SUCCEEDED.value, None
+
+    def _choose_engine(self) -> None:
+        """What the rules say, now that the tags are known."""
+        chosen = selection.select(self.job, self.settings, self.outputs)
+        if chosen is None:
+            return
+        values: dict[str, Any] = {
+            "engine": chosen.engine, "engine_pool": chosen.pool, "parameters": chosen.parameters,
+        }  # fmt: skip
+        if all(getattr(self.job, key) == value for key, value in values.items()):
+            return
+        self.write(lambda session: history.engine_chosen(session, self.fence, **values))
+        for key, value in values.items():
+            setattr(self.job, key, value)
+        self._say("engine_chosen", **values)
 
     def _recall(self, session: Session, keeper: LeaseKeeper) -> Path:
         """The original, taken back from error/ if it is there: the row is locked meanwhile, so nobody files it."""
@@ -189,6 +211,7 @@ class Attempt:
         stage = step.stage
         work = self.settings.layout.work_of(self.job.job_uuid)
         durable.make_dirs(work)
+        partial = work / f"{stage.name}.partial"
         temporary = work / f"{stage.name}.{self.job.attempt}.tmp"
         for left in (*work.glob(f"{stage.name}.*.tmp"), *filter(_unfinished, work.iterdir())):
             durable.remove_tree(left, reason="left by an interrupted run of this stage")
@@ -198,10 +221,14 @@ class Attempt:
         def progress(fraction: float, message: str | None) -> None:
             self._progress(keeper, step, fraction, message)
 
+        def note(kind: str, data: Mapping[str, Any]) -> None:
+            self.write(lambda session: history.note(session, self.fence, kind, stage.name, **data))
+
         context = StageContext(
             job=self.job, settings=self.settings, layout=self.settings.layout, source=self.source, folder=temporary,
-            outputs=self.outputs, progress=progress, check=keeper.check, log=self.log,
+            partial=partial, outputs=self.outputs, progress=progress, check=keeper.check, log=self.log,
             library=publisher(self.write, self.fence, keeper.check, since=self._keep_before()), database=self.database,
+            hosts=self.hosts, note=note,
         )  # fmt: skip
         with structlog.contextvars.bound_contextvars(stage=stage.name):
             outcome = stage.run(context)
@@ -213,6 +240,7 @@ class Attempt:
         marker = markers.write(temporary, self.job, stage.name, step.inputs, data)
         final = work / stage.name
         durable.commit_folder(temporary, final, check=keeper.check)
+        durable.remove_tree(partial, reason="the stage is finished")
         return outcome, StageOutput(final, marker.data, marker.digest)
 
     def _inputs_digest(self, stage: Stage) -> str:
@@ -315,20 +343,26 @@ def _plainly(_name: str, call: Callable[[], StageOutcome]) -> StageOutcome:
 
 def run_claim(
     database: Database, settings: Settings, claim: lease.Claim, *, worker: str,
-    around: Around = _plainly, own_process: bool = False,
+    around: Around = _plainly, own_process: bool = False, hosts: Hosts | None = None,
 ) -> JobOutcome:  # fmt: skip
-    """Run a claimed job to the end of what this pool can do. One that hangs takes `own_process` down with it."""
+    """Run a claimed job to the end of what this pool can do. One that hangs takes `own_process` down with it.
+
+    `hosts` are warm engines to use; without them an engine is started for this job alone.
+    """
     job = claim.job
-    with structlog.contextvars.bound_contextvars(
-        job_uuid=str(job.job_uuid), user_id=job.user_id, trace_id=job.trace_id, attempt=job.attempt
-    ):
-        with tracing.attempt(settings.trace, job, worker) as trace:
+    with contextlib.ExitStack() as stack:
+        bound = structlog.contextvars.bound_contextvars(
+            job_uuid=str(job.job_uuid), user_id=job.user_id, trace_id=job.trace_id, attempt=job.attempt
+        )
+        stack.enter_context(bound)
+        ours = hosts or stack.enter_context(own_hosts(settings))
+        trace = stack.enter_context(tracing.attempt(settings.trace, job, worker))
 
-            def traced(name: str, call: Callable[[], StageOutcome]) -> StageOutcome:
-                return trace.stage(name, lambda: around(name, call))
+        def traced(name: str, call: Callable[[], StageOutcome]) -> StageOutcome:
+            return trace.stage(name, lambda: around(name, call))
 
-            outcome = Attempt(database, settings, claim, worker, own_process=own_process).run(traced)
-            trace.ended(outcome)
+        outcome = Attempt(database, settings, claim, worker, ours, own_process=own_process).run(traced)
+        trace.ended(outcome)
         return outcome
 
 
@@ -364,6 +398,8 @@ def run_job(
             return JobOutcome(job_uuid, "lost", exc)
         if claim is None:
             return JobOutcome(job_uuid, "not_started")
-        return run_claim(database, settings, claim, worker=worker, around=around, own_process=True)
+        shared = os.environ.get(keeping.SOCKET)
+        hosts = keeping.SharedHosts(Path(shared)) if shared else None
+        return run_claim(database, settings, claim, worker=worker, around=around, own_process=True, hosts=hosts)
     finally:
         database.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ironclad import durable
+from ironclad.engines.admission import own_hosts
 from ironclad.jobs import history, lease, submit
 from ironclad.jobs.states import JobState
 from ironclad.log import JobLog
@@ -45,6 +46,8 @@ def context(
         job=claim.job, settings=settings, layout=settings.layout, source=folder / "source", folder=folder,
         outputs=outputs, progress=lambda _fraction, _message: None, check=lambda: None,
         log=JobLog(settings.layout.job_log(claim.job.job_uuid)), library=publisher(write, claim.fence),
+        partial=folder.with_name(f"{folder.name}.partial"),
+        hosts=own_hosts(settings), note=lambda _kind, _data: None,
         database=database,
     )  # fmt: skip
 

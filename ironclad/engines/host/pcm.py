@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ironclad.engines.host.api import Samples
 
 SAMPLE_BYTES = 4
+_BLOCK_BYTES = 1 << 22
 
 
 class PcmReader:
@@ -61,21 +62,47 @@ class PcmReader:
 class PcmSinks:
     """The stems of one separation, as `STEM.f32.part` until `finish`."""
 
-    def __init__(self, folder: str, stems: Collection[str], *, frames: int, channels: int) -> None:
+    def __init__(
+        self, folder: str, stems: Collection[str], *, frames: int, channels: int, resume: int = 0, keep: bool = False
+    ) -> None:
+        """`resume`: frames that are in the files already; `keep`: `discard` leaves the files where they are.
+
+        Raises `EngineError` (storage) if fewer frames are there.
+        """
         self.wanted = frozenset(stems)
         self.frames = 0
+        self.resumed = resume
         self._total = frames
         self._channels = channels
         self._folder = Path(folder)
+        self._keep = keep
         self._files: dict[str, IO[bytes]] = {}
         self._peaks = dict.fromkeys(stems, 0.0)
         self._hashes = {stem: hashlib.sha256() for stem in stems}
         try:
             for stem in stems:
-                self._files[stem] = (self._folder / f"{stem}.f32.part").open("wb")
+                # Unbuffered: what is reported as written is in the file, whatever becomes of this process.
+                mode = "r+b" if resume else "wb"
+                self._files[stem] = (self._folder / f"{stem}.f32.part").open(mode, buffering=0)
+                if resume:
+                    self._take_up(stem, resume)
         except OSError:
             self.discard()
             raise
+        self.frames = resume
+
+    def _take_up(self, stem: str, frames: int) -> None:
+        """Go on after so many frames: what follows them is cut off, peak and digest are those of what is there."""
+        left = frames * self._channels * SAMPLE_BYTES
+        file = self._files[stem]
+        if left > os.fstat(file.fileno()).st_size:
+            raise EngineError("storage", f"{stem} has fewer than the {frames} frames to go on from")
+        file.truncate(left)
+        while left:
+            data = file.read(min(left, _BLOCK_BYTES))
+            self._peaks[stem] = max(self._peaks[stem], float(np.abs(np.frombuffer(data, "<f4")).max(initial=0.0)))
+            self._hashes[stem].update(data)
+            left -= len(data)
 
     def write(self, stems: Mapping[str, Samples]) -> None:
         """Append a block; see `Sinks.write`."""
@@ -98,7 +125,9 @@ class PcmSinks:
                 raise EngineError("engine", message, "E_OUTPUT_INVALID")
             self._peaks[stem] = max(self._peaks[stem], peak)
             self._hashes[stem].update(block.data)
-            file.write(block.data)
+            view = block.data.cast("B")
+            while view:  # one call writes 2 GiB at most
+                view = view[file.write(view) :]
         self.frames += count
 
     def finish(self) -> dict[str, StemReport]:
@@ -123,8 +152,10 @@ class PcmSinks:
         return reports
 
     def discard(self) -> None:
-        """Remove what is not finished."""
+        """Let go of what is not finished, and remove it unless it is to be kept."""
         for stem, file in self._files.items():
             with contextlib.suppress(OSError):  # a full disk makes close() fail, once more
                 file.close()
+            if self._keep:
+                continue
             (self._folder / f"{stem}.f32.part").unlink(missing_ok=True)

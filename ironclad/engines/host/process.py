@@ -80,6 +80,12 @@ def end_group() -> None:
     os._exit(0)
 
 
+def forget_peak() -> None:
+    """Let the peak of the resident memory begin anew, where the kernel lets it (proc(5), clear_refs)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def memory_bytes() -> tuple[int, int]:
     """Resident memory of this process now and at its peak, in bytes; zeros where /proc is missing.
 

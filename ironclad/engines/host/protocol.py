@@ -56,7 +56,11 @@ class Load(Message):
 
 @dataclass(frozen=True)
 class Separate(Message):
-    """Separate the file `input` into `output`/STEM.f32, the stems in `stems` only."""
+    """Separate the file `input` into `output`/STEM.f32, the stems in `stems` only.
+
+    `resume` frames of each are in `output`/STEM.f32.part; an engine that cannot go on from there begins anew. With
+    `keep` these files stay when the separation does not end well.
+    """
 
     tag: ClassVar[str] = "separate"
     id: int
@@ -67,6 +71,8 @@ class Separate(Message):
     output: str
     stems: list[str]
     params: dict[str, Any] = field(default_factory=dict)
+    resume: int = 0
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,12 +153,21 @@ class StemReport:
 
 @dataclass(frozen=True)
 class Done(Message):
-    """The stems are complete, on disk, under their final names."""
+    """The stems are complete, on disk, under their final names.
+
+    `resumed` frames of them were there before. Memory in bytes, 0 where it is not known: resident now and at its peak
+    in this separation, and the same on the device.
+    """
 
     tag: ClassVar[str] = "done"
     id: int
     seconds: float
     stems: dict[str, StemReport]
+    resumed: int = 0
+    rss: int = 0
+    peak_rss: int = 0
+    device_bytes: int = 0
+    device_peak_bytes: int = 0
 
 
 @dataclass(frozen=True)

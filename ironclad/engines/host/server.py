@@ -146,7 +146,12 @@ class Server:
         began = time.monotonic()
         reader = PcmReader(request.input, frames=request.frames, channels=request.channels, rate=request.rate)
         try:
-            sinks = PcmSinks(request.output, request.stems, frames=request.frames, channels=request.channels)
+            resume = request.resume if getattr(self._separator, "resumes", False) else 0
+            sinks = PcmSinks(
+                request.output, request.stems, frames=request.frames, channels=request.channels,
+                resume=resume, keep=request.keep,
+            )  # fmt: skip
+            process.forget_peak()
             try:
                 report = _Reporter(self._channel, sinks, request.id, self._cancelled)
                 self._separator.separate(reader, sinks, request.params, report, report.is_cancelled)
@@ -159,7 +164,22 @@ class Server:
             reader.close()
             self._cancelled.discard(request.id)
         self._jobs += 1
-        self._channel.send(Done(request.id, time.monotonic() - began, stems))
+        rss, peak_rss = process.memory_bytes()
+        device, device_peak = self._device_memory()
+        done = Done(
+            id=request.id, seconds=time.monotonic() - began, stems=stems, resumed=resume, rss=rss, peak_rss=peak_rss,
+            device_bytes=device, device_peak_bytes=device_peak,
+        )  # fmt: skip
+        self._channel.send(done)
+
+    def _device_memory(self) -> tuple[int, int]:
+        """Bytes on the device now and at their peak, where the engine tells; it is of no more use than to know."""
+        try:
+            now, peak = getattr(self._separator, "device_memory", lambda: (0, 0))()
+            return max(0, int(now)), max(0, int(peak))
+        except Exception:  # noqa: BLE001  # an engine's courtesy must not cost the finished stems
+            traceback.print_exc()
+            return 0, 0
 
     def _stats(self, request_id: int) -> Stats:
         rss, peak_rss = process.memory_bytes()

@@ -94,7 +94,7 @@ def engines(settings: Settings) -> list[Outcome]:
         if state.error
     ]
     names = [spec.name for spec in registry]
-    if settings.engine.name not in names:
+    if settings.engine.name not in {"auto", *names}:
         detail = f"engine.name is {settings.engine.name}, installed: {', '.join(names) or 'none'}"
         found.append(fail(detail, "Install the engine, or set engine.name to one that is there."))
     found += [_tried(settings, spec) for spec in registry]

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from rogue_specs import ROGUES, rogue_spec
 
 from ironclad.engines.client import EngineHost
-from ironclad.engines.contract import EngineSpec, MemoryModel, ModelSpec
-from ironclad.engines.parameters import Parameter, ParameterKind
 from ironclad.engines.separation import HostSettings, SeparationRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-ROGUES = Path(__file__).parent / "rogues"
 FRAMES = 4410
-WHAT = ("value", "memory", "torch", "disk", "exit", "mono", "impostor", "SIGSEGV", "SIGKILL", "SIGABRT", "lock",
-        "fork", "session", "nan", "short", "long", "missing")  # fmt: skip
-
-
-def rogue_spec(name: str) -> EngineSpec:
-    return EngineSpec(
-        name=name.lower(), title=name, version="1", api_version=1, entry=f"rogue_engines:{name}",
-        stems=("vocals", "rest"), models=(ModelSpec(name="one", title="", licence="MIT"),), memory=MemoryModel(base=1),
-        parameters=(
-            Parameter(name="steps", kind=ParameterKind.INTEGER, default=4, minimum=1),
-            Parameter(name="pause", kind=ParameterKind.NUMBER, default=0.0, minimum=0.0),
-            Parameter(name="what", kind=ParameterKind.CHOICE, default="value", choices=WHAT),
-        ),
-    )  # fmt: skip
 
 
 @pytest.fixture

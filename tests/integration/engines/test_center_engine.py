@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,23 +12,35 @@ import pytest
 from ironclad import errors
 from ironclad.audio.synth import short_song
 from ironclad.engines.client import EngineHost
+from ironclad.engines.plan import plan
 from ironclad.engines.pool import HostPool
 from ironclad.engines.registry import installed_engines
-from ironclad.engines.separation import HostSettings, SeparationRequest
+from ironclad.engines.separation import HostSettings, SeparationRequest, resolved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ironclad.engines.separation import Progress
+    from ironclad.engines.separation import Progress, Separation
 
 CENTER = installed_engines().get("center")
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[HostPool]:
-    with HostPool(lambda spec, model, device: EngineHost(spec, model=model, device=device)) as made:
+    with HostPool() as made:
         yield made
+
+
+@contextlib.contextmanager
+def leased(pool: HostPool) -> Iterator[Any]:
+    """A host's `separate` with what a request leaves open filled in."""
+    with pool.lease(plan(CENTER)) as host:
+
+        def separate(request: SeparationRequest, **more: Any) -> Separation:
+            return host.separate(resolved(CENTER, "", request), **more)
+
+        yield SimpleNamespace(separate=separate, host=host)
 
 
 def write(folder: Path, samples: np.ndarray) -> SeparationRequest:  # type: ignore[type-arg]  # any float array
@@ -39,7 +53,7 @@ def write(folder: Path, samples: np.ndarray) -> SeparationRequest:  # type: igno
 def test_separates_a_song_with_progress(pool: HostPool, tmp_path: Path) -> None:
     song = short_song(6, 4)
     steps: list[Progress] = []
-    with pool.lease(CENTER) as host:
+    with leased(pool) as host:
         result = host.separate(write(tmp_path, song.mixture), progress=steps.append)
     stems = {name: np.fromfile(stem.path, "<f4").reshape(-1, 2).T for name, stem in result.stems.items()}
     assert list(stems) == ["vocals", "accompaniment"]
@@ -53,7 +67,7 @@ def test_two_hosts_and_a_warm_one_agree_to_the_bit(pool: HostPool, tmp_path: Pat
     request = write(tmp_path, short_song(2, 4).mixture)
     digests = []
     for _ in range(2):
-        with pool.lease(CENTER) as host:
+        with leased(pool) as host:
             digests.append(host.separate(request).stems["vocals"].sha256)
     with EngineHost(CENTER, settings=HostSettings(threads=2)) as other:
         digests.append(other.separate(request).stems["vocals"].sha256)
@@ -62,7 +76,7 @@ def test_two_hosts_and_a_warm_one_agree_to_the_bit(pool: HostPool, tmp_path: Pat
 
 def test_mono_is_refused_and_the_host_goes_on(pool: HostPool, tmp_path: Path) -> None:
     mono = np.tile(short_song(1, 4).mixture[:1], (2, 1))
-    with pool.lease(CENTER) as host:
+    with leased(pool) as host:
         with pytest.raises(errors.MonoInput, match="one stereo position"):
             host.separate(write(tmp_path, mono))
         assert host.separate(write(tmp_path, short_song(1, 4).mixture)).stems
@@ -83,8 +97,8 @@ def test_cancelling_is_quick(pool: HostPool, tmp_path: Path) -> None:
     def stop(_: Progress) -> None:
         raise errors.Cancelled
 
-    with pool.lease(CENTER) as host:
+    with leased(pool) as host:
         with pytest.raises(errors.Cancelled):
             host.separate(write(tmp_path, np.tile(short_song(10, 4).mixture, (1, 30))), progress=stop)
-        assert host.alive
+        assert host.host.alive
     assert [path.name for path in tmp_path.iterdir()] == ["mix.f32"]

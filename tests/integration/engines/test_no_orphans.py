@@ -70,10 +70,10 @@ USER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import conftest
+import rogue_specs
 from ironclad.engines.client import EngineHost
 from ironclad.engines.separation import HostSettings, SeparationRequest
-host = EngineHost(conftest.rogue_spec({engine!r}), settings=HostSettings(search_path=({rogues!r},))).start()
+host = EngineHost(rogue_specs.rogue_spec({engine!r}), settings=HostSettings(search_path=({rogues!r},))).start()
 print(host.pid, flush=True)
 host.separate(
     SeparationRequest(
@@ -89,8 +89,8 @@ host.separate(
 def test_a_host_dies_with_the_process_that_uses_it(request_for: Ask, tmp_path: Path, engine: str, what: str) -> None:
     here = Path(__file__).parent
     code = textwrap.dedent(USER).format(
-        tests=str(here), rogues=str(here / "rogues"), engine=engine, what=what, mix=str(request_for().input),
-        out=str(tmp_path / "out"),
+        tests=str(here.parents[1] / "support"), rogues=str(here / "rogues"), engine=engine, what=what,
+        mix=str(request_for().input), out=str(tmp_path / "out"),
     )  # fmt: skip
     if engine == "Forking":  # keep the user and the host alive after the separation
         code += "input()\n"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HERE = Path(__file__).parent
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 

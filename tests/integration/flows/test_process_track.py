@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -116,6 +117,25 @@ def test_jobs_end_in_prefect_as_they_do_in_our_database(
     assert "E_NOT_AUDIO" in failed["message"]
     assert cancelled["type"] == "CANCELLED", "another attempt than the job's next runs nothing"
     assert "lost" in cancelled["message"]
+
+
+def test_songs_of_one_worker_find_the_engine_warm(  # noqa: PLR0917 - fixtures
+    prefect: Prefect, database: Database, installation: Settings, executor: PrefectExecutor,
+    queue: Callable[[Path], UUID], dispatch: Callable[[list[Path]], list[UUID]], make_song: Callable[..., Path],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    (first,) = dispatch([make_song(tmp_path / "one.flac", seed=1)])
+    prefect.ended(flow_run_of(prefect, first)["id"], seconds=60)
+    second = queue(make_song(tmp_path / "two.flac", seed=2))
+    Dispatcher(database, installation, executor).tick()
+    prefect.ended(flow_run_of(prefect, second)["id"], seconds=60)
+    said = []
+    for job in (first, second):
+        lines = installation.layout.job_log(job).read_text(encoding="utf-8").splitlines()
+        said += [entry for entry in map(json.loads, lines) if entry["event"] == "separated"]
+    assert [entry["warm"] for entry in said] == [False, True]
+    assert said[0]["host"] == said[1]["host"]
+    assert prefect.alive(said[0]["host"])  # it stays for the next song
 
 
 LATE = """

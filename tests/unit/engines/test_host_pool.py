@@ -1,39 +1,51 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ironclad import errors
 from ironclad.engines.builtin import ironclad_engines
-from ironclad.engines.pool import HostPool
+from ironclad.engines.plan import plan
+from ironclad.engines.pool import HostPool, PoolLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-(ONE,) = ironclad_engines()
-TWO = replace(ONE, name="two")
-THREE = replace(ONE, name="three")
+    from ironclad.engines.plan import HostPlan
+
+(CENTER,) = ironclad_engines()
+ONE = plan(CENTER)
+TWO = replace(ONE, engine="two")
+THREE = replace(ONE, engine="three")
+GB = 10**9
 
 
 class Stand:
     """What the pool sees of a host; the real one is in the integration tests."""
 
-    def __init__(self, name: str, device: str) -> None:
-        self.name, self.device = name, device
+    separations = 0
+
+    def __init__(self, made: HostPlan) -> None:
+        self.plan = made
+        self.pid = os.getpid()
         self.alive = False
         self.closed = threading.Event()
-        self.fails = False
+        self.fails = self.silent = False
 
-    def start(self, check: Callable[[], None] | None = None) -> Stand:
-        self.check = check
+    def start(self, _check: Callable[[], None] | None = None) -> Stand:
         if self.fails:
             raise errors.ModelBroken("no")
         self.alive = True
         return self
+
+    def ping(self) -> None:
+        if self.silent:
+            raise errors.EngineStalled("no answer")
 
     def close(self) -> None:
         self.alive = False
@@ -45,12 +57,28 @@ class Factory:
         self.made: list[Stand] = []
         self.fail_next = False
 
-    def __call__(self, spec: Any, model: str, device: str) -> Any:
-        assert model == "none"
-        stand = Stand(spec.name, device)
+    def __call__(self, made: HostPlan) -> Any:
+        stand = Stand(made)
         stand.fails, self.fail_next = self.fail_next, False
         self.made.append(stand)
         return stand
+
+    @property
+    def names(self) -> list[str]:
+        return [stand.plan.engine for stand in self.made]
+
+
+@dataclass
+class Memory:
+    """A machine with so much memory; hosts of the tests hold nothing that is seen here."""
+
+    free: int
+
+    def total(self) -> int:
+        return self.free
+
+    def available(self) -> int:
+        return self.free
 
 
 @pytest.fixture
@@ -60,16 +88,16 @@ def factory() -> Factory:
 
 @pytest.fixture
 def pool(factory: Factory) -> Iterator[HostPool]:
-    with HostPool(factory, limit=2, idle_seconds=60) as made:
+    with HostPool(PoolLimits(hosts=2, idle_seconds=60), make=factory) as made:
         yield made
 
 
 def test_the_second_lease_finds_the_host_warm(pool: HostPool, factory: Factory) -> None:
     with pool.lease(ONE) as first:
         pass
-    with pool.lease(ONE, model="none") as second:
+    with pool.lease(plan(CENTER, model="none")) as second:
         assert second is first
-    with pool.lease(ONE, device="cuda:0") as third:
+    with pool.lease(replace(ONE, device="cuda:0")) as third:
         assert third is not first
     assert len(factory.made) == 2
 
@@ -78,7 +106,7 @@ def test_the_host_idle_longest_makes_room(pool: HostPool, factory: Factory) -> N
     for spec in (ONE, TWO, ONE, THREE):
         with pool.lease(spec):
             pass
-    assert [stand.name for stand in factory.made] == ["center", "two", "three"]
+    assert factory.names == ["center", "two", "three"]
     assert [stand.closed.is_set() for stand in factory.made] == [False, True, False]
     assert len(pool) == 2
 
@@ -159,7 +187,7 @@ def test_a_waiter_gets_the_room_that_comes_free(pool: HostPool) -> None:
 
 
 def test_an_idle_host_is_ended_in_time_and_a_busy_one_is_not(factory: Factory) -> None:
-    with HostPool(factory, limit=2, idle_seconds=0.1) as pool:
+    with HostPool(PoolLimits(hosts=2, idle_seconds=0.1), make=factory) as pool:
         with pool.lease(ONE):
             with pool.lease(TWO):
                 pass
@@ -172,7 +200,7 @@ def test_an_idle_host_is_ended_in_time_and_a_busy_one_is_not(factory: Factory) -
 
 
 def test_closing_ends_every_host_and_refuses_new_leases(factory: Factory) -> None:
-    pool = HostPool(factory, limit=2)
+    pool = HostPool(PoolLimits(hosts=2), make=factory)
     with pool.lease(ONE):
         pass
     with pool.lease(TWO) as held:
@@ -183,6 +211,100 @@ def test_closing_ends_every_host_and_refuses_new_leases(factory: Factory) -> Non
         pytest.fail("closed")
 
 
-def test_a_pool_without_room_makes_no_sense(factory: Factory) -> None:
+def test_a_pool_without_room_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="room"):
-        HostPool(factory, limit=0)
+        HostPool(PoolLimits(hosts=0))
+
+
+def test_a_warm_host_that_does_not_answer_is_replaced(pool: HostPool, factory: Factory) -> None:
+    with pool.lease(ONE):
+        pass
+    factory.made[0].silent = True
+    with pool.lease(ONE) as another:
+        assert another is factory.made[1]
+    assert factory.made[0].closed.is_set()
+
+
+def test_copies_of_a_host_work_side_by_side_and_no_more_than_that(pool: HostPool, factory: Factory) -> None:
+    with pool.lease(ONE, copies=2), pool.lease(ONE, copies=2):
+        assert len(pool) == 2
+    with (
+        pool.lease(ONE),
+        pool.lease(ONE, copies=2),
+        pytest.raises(errors.Cancelled),
+        pool.lease(ONE, copies=2, check=cancelled),
+    ):
+        pytest.fail("there are two")
+    assert len(factory.made) == 2
+
+
+def cancelled() -> None:
+    raise errors.Cancelled
+
+
+def test_a_host_that_keeps_too_much_memory_is_not_used_again(factory: Factory) -> None:
+    limits = PoolLimits(hosts=1, recycle_bytes=2 * GB, recycle_device_bytes=GB)
+    with HostPool(limits, make=factory) as pool:
+        for rss, device in ((2 * GB, GB), (2 * GB + 1, 0), (0, GB + 1), (0, 0)):
+            with pool.lease(ONE) as host:
+                pool.finished(host, rss=rss, device_bytes=device)
+        assert [stand.closed.is_set() for stand in factory.made] == [True, True, False]
+
+
+def test_what_needs_memory_waits_for_who_has_it(factory: Factory) -> None:
+    said: list[str] = []
+    got = threading.Event()
+    with HostPool(PoolLimits(hosts=4, reserve_bytes=GB), make=factory, memory=Memory(11 * GB)) as pool:
+
+        def wait() -> None:
+            with pool.lease(TWO, need=6 * GB, waiting=said.append):
+                got.set()
+
+        thread = threading.Thread(target=wait)
+        with pool.lease(ONE, need=5 * GB):
+            thread.start()
+            deadline = time.monotonic() + 10
+            while not said:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert not got.is_set()
+        thread.join(10)
+    assert got.is_set()
+    assert said[0].startswith("waiting for memory: 6.00 GB are needed")
+    # The idle host was ended for its memory only if it held any that was promised: it was not busy any more.
+    assert factory.names == ["center", "two"]
+
+
+def test_an_idle_host_is_ended_for_the_memory_of_another(factory: Factory) -> None:
+    memory = Memory(8 * GB)
+    with HostPool(PoolLimits(hosts=4), make=factory, memory=memory) as pool:
+        with pool.lease(ONE, need=5 * GB):
+            pass
+        memory.free = 2 * GB  # what the idle host holds is gone
+
+        def freed(reason: str) -> None:
+            assert "idle engine" in reason
+            memory.free = 8 * GB
+
+        with pool.lease(TWO, need=6 * GB, waiting=freed):
+            assert factory.made[0].closed.is_set()
+
+
+def test_memory_that_others_hold_is_not_waited_for_without_end(factory: Factory) -> None:
+    with (
+        HostPool(PoolLimits(hosts=1, wait_seconds=0.05), make=factory, memory=Memory(GB)) as pool,
+        pytest.raises(errors.OutOfMemory, match=r"6\.00 GB are needed, 5\.00 GB more than free") as caught,
+        pool.lease(ONE, need=6 * GB),
+    ):
+        pytest.fail("there is no memory")
+    assert caught.value.context["waited"]
+    assert not factory.made
+
+
+def test_what_is_warm_can_be_seen(pool: HostPool) -> None:
+    with pool.lease(ONE, need=5):
+        (busy,) = pool.stats()["hosts"]
+    (idle,) = pool.stats()["hosts"]
+    assert (busy["engine"], busy["busy"], busy["need"], busy["pid"]) == ("center", True, 5, os.getpid())
+    assert (idle["busy"], pool.stats()["starts"], pool.stats()["limit"]) == (False, 1, 2)
+    assert idle["rss"] > 0

@@ -190,3 +190,56 @@ class DiesLoading:
 
 def broken_factory() -> Any:
     raise RuntimeError("no such device")
+
+
+class Counting(Echo):
+    """Counts, in a file, how often a model was loaded by any host."""
+
+    def load(self, request: Any) -> None:
+        file = Path(os.environ["HOME"], "loads")
+        file.write_text(str(int(file.read_text(encoding="ascii")) + 1 if file.exists() else 1), encoding="ascii")
+
+
+class Budget(Echo):
+    """Works second by second, can go on where it was, and has only the memory that files in HOME give it.
+
+    `budget`: seconds of segment times batch that fit; more is refused as `error` says. `die`: frames after which the
+    process is killed, once. `starts` gets the frame that each separation began at.
+    """
+
+    resumes = True
+
+    def load(self, request: Any) -> None:
+        self.request = request
+
+    def separate(self, reader: Any, sinks: Any, params: Any, progress: Any, cancelled: Any) -> None:
+        with self.file("starts").open("a", encoding="ascii") as starts:
+            starts.write(f"{self.request.device} {self.request.model} {sinks.frames}\n")
+        if params["segment"] * params["batch"] > self.number(f"budget-{self.request.model}"):
+            self.refuse(params["error"])
+        while sinks.frames < reader.frames:
+            count = min(reader.rate, reader.frames - sinks.frames)
+            half = reader.read(sinks.frames, count) / 2
+            sinks.write({"vocals": half, "accompaniment": half})
+            progress(sinks.frames, reader.frames)
+            time.sleep(0.05)
+            if sinks.frames >= self.number("die"):
+                self.file("die").unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    @staticmethod
+    def refuse(how: str) -> None:
+        if how == "cuda":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB.")
+        if how == "memory":
+            raise MemoryError
+        if how == "limit":  # beyond the limit that the host was given
+            np.ones(1 << 33, np.uint8)
+        os._exit(75)
+
+    @staticmethod
+    def file(name: str) -> Path:
+        return Path(os.environ["HOME"], name)
+
+    def number(self, name: str) -> float:
+        return float(self.file(name).read_text(encoding="ascii")) if self.file(name).exists() else float("inf")
