@@ -169,18 +169,11 @@ class Attempt:
 
     def _choose_engine(self) -> None:
         """What the rules say, now that the tags are known."""
-        chosen = selection.select(self.job, self.settings, self.outputs)
-        if chosen is None:
-            return
-        values: dict[str, Any] = {
-            "engine": chosen.engine, "engine_pool": chosen.pool, "parameters": chosen.parameters,
-        }  # fmt: skip
-        if all(getattr(self.job, key) == value for key, value in values.items()):
-            return
-        self.write(lambda session: history.engine_chosen(session, self.fence, **values))
-        for key, value in values.items():
-            setattr(self.job, key, value)
-        self._say("engine_chosen", **values)
+        if values := selection.changes(self.job, self.settings, self.outputs):
+            self.write(lambda session: history.engine_chosen(session, self.fence, **values))
+            for key, value in values.items():
+                setattr(self.job, key, value)
+            self._say("engine_chosen", **values)
 
     def _recall(self, session: Session, keeper: LeaseKeeper) -> Path:
         """The original, taken back from error/ if it is there: the row is locked meanwhile, so nobody files it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.engines import choice
 from ironclad.jobs import pipeline
@@ -40,6 +40,15 @@ def select(job: Job, settings: Settings, outputs: Mapping[str, StageOutput]) -> 
     if job.engine == choice.AUTO:
         return choice.choose(settings, engine=choice.AUTO, stems=job.stems)
     return choice.choose(settings, stems=job.stems)
+
+
+def changes(job: Job, settings: Settings, outputs: Mapping[str, StageOutput]) -> dict[str, Any]:
+    """The columns of the job that `select` changes, with their new values; none if it stays as it is."""
+    chosen = select(job, settings, outputs)
+    if chosen is None:
+        return {}
+    values = {"engine": chosen.engine, "engine_pool": chosen.pool, "parameters": chosen.parameters}
+    return {} if all(getattr(job, key) == value for key, value in values.items()) else dict(values)
 
 
 def matches(rule: EngineRule, job: Job, tags: TrackTags) -> bool:
