@@ -99,7 +99,7 @@ def test_wishes_become_the_job(touch: Callable[[str], Path], tmp_path: Path, pla
     job = wish.job(queueing.Found(song, "song.mp3"))
     assert (job.engine, job.engine_pool, job.output_format, job.pool) == ("center", "cpu", "mp3", "inline:x")
     assert job.stems == ("vocals", "instrumental")
-    assert job.options == {"force": True, "output_dir": str(tmp_path / "out")}
+    assert job.options == {"force": True, "engine_asked": True, "output_dir": str(tmp_path / "out")}
     assert (job.user_id, job.priority, job.ingest_mode) == ("ana", 5, "copy")
     assert job.stat.st_ino == song.stat().st_ino
 
