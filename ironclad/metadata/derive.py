@@ -116,7 +116,7 @@ def with_replay_gain(tags: TrackTags, *, integrated_lufs: float, peak: float) ->
     audible = math.isfinite(integrated_lufs) and integrated_lufs > _SILENCE_LUFS
     return replace(
         tags,
-        replaygain_track_gain=f"{_REPLAYGAIN_LUFS - integrated_lufs:+.2f} dB" if audible else None,
+        replaygain_track_gain=f"{_REPLAYGAIN_LUFS - integrated_lufs:.2f} dB" if audible else None,
         replaygain_track_peak=f"{peak:.6f}" if math.isfinite(peak) else None,
         replaygain_album_gain=None,
         replaygain_album_peak=None,

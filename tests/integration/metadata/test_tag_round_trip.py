@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from ironclad.metadata.report import Loss
 
+AUDIO = {".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+_GAIN = re.compile(r"([+-]?\d+(?:\.\d*)?) ?dB", re.IGNORECASE)
 DOCUMENT = Path(__file__).parents[3] / "docs" / "tag-support.md"
 
 
@@ -205,13 +208,32 @@ def _rows() -> list[tuple[str, str]]:
     ]
 
 
+def same_gain(before: list[str] | None, after: list[str] | None) -> bool:
+    """Whether two values are one gain spelt differently: Opus keeps gains in 1/256 dB, so `+0.3 dB` is `0.30 dB`."""
+    found = [_GAIN.fullmatch(*value) if value and len(value) == 1 else None for value in (before, after)]
+    gains = {round(float(gain[1]) * 256) if gain else None for gain in found}
+    return len(gains) == 1 and None not in gains
+
+
+def test_one_gain_has_many_spellings() -> None:
+    assert same_gain(["+0.35 dB"], ["0.35 dB"])
+    assert not same_gain(["-0.35 dB"], ["0.35 dB"])
+    assert not same_gain(["loud"], ["loud"])
+    assert not same_gain(None, ["0.35 dB"])
+
+
 @pytest.mark.skipif("IRONCLAD_TEST_CORPUS" not in os.environ, reason="IRONCLAD_TEST_CORPUS names no folder")
 def test_real_files_keep_their_tags(audio: Callable[..., Path], tmp_path: Path) -> None:
-    corpus = [path for path in sorted(Path(os.environ["IRONCLAD_TEST_CORPUS"]).rglob("*")) if path.is_file()]
+    corpus = [
+        path for path in sorted(Path(os.environ["IRONCLAD_TEST_CORPUS"]).rglob("*"))
+        if path.is_file() and path.suffix.lower() in AUDIO
+    ]  # fmt: skip
     assert corpus
     for source in corpus:
         reading = read(source, tmp_path)
         for name in sorted(FORMATS):
             again, losses = round_trip(audio(name), reading.tags, ())
-            changed = differences(reading.tags, again.tags)
+            changed = {
+                key: values for key, values in differences(reading.tags, again.tags).items() if not same_gain(*values)
+            }
             assert set(changed) <= {loss.key for loss in losses}, (source, name, changed)

@@ -125,7 +125,7 @@ def test_replay_gain_is_that_of_the_new_recording() -> None:
     assert tags.replaygain_track_gain == "-7.50 dB"
     assert tags.replaygain_track_peak == "0.980000"
     assert tags.replaygain_album_gain is None
-    assert with_replay_gain(TrackTags(), integrated_lufs=-20, peak=1.2).replaygain_track_gain == "+2.00 dB"
+    assert with_replay_gain(TrackTags(), integrated_lufs=-20, peak=1.2).replaygain_track_gain == "2.00 dB"
 
 
 @pytest.mark.parametrize("lufs", [-math.inf, math.nan, -70.0, -80.0])
