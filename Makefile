@@ -34,8 +34,10 @@ coverage: $(STAMP) ## The tests again, with coverage of branches, in child proce
 	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --timeout 600 --cov --cov-report=term:skip-covered
 
 chaos: $(STAMP) ## Kill, fail, pause and cut off all that touches files; rewrites the tables of docs/reliability.md
-	$(CLEAN) IRONCLAD_TEST_RELIABILITY_PAGE=1 $(BIN)/python -m pytest -p no:randomly -m "chaos or not chaos" tests/chaos \
-		--ignore tests/chaos/test_crash_slice.py --ignore tests/chaos/system
+	rm -rf .chaos
+	$(CLEAN) IRONCLAD_TEST_LEDGERS=.chaos $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -p no:randomly -v \
+	  -m "chaos or not chaos" tests/chaos --ignore tests/chaos/test_crash_slice.py --ignore tests/chaos/system
+	PYTHONPATH=tests/chaos:tests/support $(BIN)/python -m chaoslab.ledger .chaos docs/reliability.md
 
 chaos-system: $(STAMP) ## Let a seeded monkey loose on a whole installation: 50 songs, 3 seeds
 	$(CLEAN) $(BIN)/python -m pytest -m chaos -s tests/chaos/system tests/e2e/test_health_in_trouble.py
@@ -66,4 +68,4 @@ format: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environment and all caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo-data dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* demo-data dist .chaos

@@ -303,7 +303,7 @@ def move(source: Path, target: Path) -> None:
             with translated(source) if reachable else stored(target):
                 raise
         copy_verified(source, target)
-        remove(source, reason=f"moved to {target}")
+        remove(source, reason=f"moved to {target}", ours=False)
         return
     with stored(target):
         fsync_dir(target.parent)
@@ -348,11 +348,14 @@ def link_or_copy(source: Path, target: Path) -> None:
         fsync_dir(target.parent)
 
 
-def remove(path: Path, *, reason: str) -> None:
-    """Delete one file (a missing one is fine) and flush its folder. `reason` is for the caller's job event."""
+def remove(path: Path, *, reason: str, ours: bool = True) -> None:
+    """Delete one file (a missing one is fine) and flush its folder. `reason` is for the caller's job event.
+
+    A file of `ours` that cannot be deleted is the storage's fault, and may be tried again; a user's is the user's.
+    """
     if not reason:
         raise ValueError("a deletion needs a reason")
-    with translated(path):
+    with stored(path) if ours else translated(path):
         path.unlink(missing_ok=True)
         _note("unlink", path)
         if path.parent.exists():

@@ -44,6 +44,8 @@ class IroncladError(Exception):
     kind: ClassVar[ErrorKind] = ErrorKind.INTERNAL
     retryable: ClassVar[bool] = False
     hint: ClassVar[str] = "See the log lines of this job."
+    links: ClassVar[tuple[str, ...]] = ("runbooks.md",)
+    """Pages of the documents that say more, below docs/."""
 
     def __init__(self, detail: str = "", **context: Any) -> None:
         self.detail = detail
@@ -91,6 +93,7 @@ class InputError(IroncladError):
 
     kind = ErrorKind.INPUT
     hint = "Check the file; the original is kept in archive/ or error/."
+    links: ClassVar[tuple[str, ...]] = ("operations.md#find-out-about-a-file-do-it-again",)
 
 
 class EmptyFile(InputError):
@@ -189,6 +192,7 @@ class MonoInput(InputError):
 
     code = "E_MONO_INPUT"
     hint = "The centre engine separates by stereo position. Use another engine (Demucs, Spleeter) for mono recordings."
+    links = ("engines.md",)
 
 
 class EngineRefused(InputError):
@@ -196,6 +200,7 @@ class EngineRefused(InputError):
 
     code = "E_ENGINE_REFUSED"
     hint = "The detail says why; choose another engine for it with replay --from separate."
+    links = ("engines.md",)
 
 
 class SourceMissing(InputError):
@@ -203,13 +208,15 @@ class SourceMissing(InputError):
 
     code = "E_SOURCE_MISSING"
     hint = "Somebody deleted or moved it while it was queued; submit it again."
+    links = ("operations.md#find-out-about-a-file-do-it-again",)
 
 
 class SourceUnreadable(InputError):
     """The source file may not be read."""
 
     code = "E_SOURCE_UNREADABLE"
-    hint = "Give the Ironclad user read permission on the file and write permission on its folder, then retry."
+    hint = "Give the Ironclad user read permission on the file and write permission on its folder, then submit it."
+    links = ("failures.md", "install.md")
 
 
 class UnsafePath(InputError):
@@ -217,6 +224,7 @@ class UnsafePath(InputError):
 
     code = "E_UNSAFE_PATH"
     hint = "Symbolic links out of a watch root are not followed; copy the file itself."
+    links = ("security.md",)
 
 
 class DuplicateContent(InputError):
@@ -242,6 +250,7 @@ class ConfigError(IroncladError):
     code = "E_CONFIG"
     kind = ErrorKind.CONFIG
     hint = "Run `ironclad config validate`; it names each setting and where its value came from."
+    links = ("settings.md", "path-templates.md")
 
 
 class EngineMissing(IroncladError):
@@ -250,6 +259,7 @@ class EngineMissing(IroncladError):
     code = "E_ENGINE_MISSING"
     kind = ErrorKind.CONFIG
     hint = "Run `ironclad doctor` to see which engines are there, or choose another with --engine."
+    links = ("engines.md",)
 
 
 class EngineNotBuilt(EngineMissing):
@@ -265,6 +275,7 @@ class EngineInstallFailed(IroncladError):
     code = "E_ENGINE_INSTALL"
     kind = ErrorKind.CONFIG
     hint = "The detail has the installer's last words; run the same command again, it goes on where it stopped."
+    links = ("engines.md",)
 
 
 class ModelMissing(IroncladError):
@@ -273,6 +284,7 @@ class ModelMissing(IroncladError):
     code = "E_MODEL_MISSING"
     kind = ErrorKind.CONFIG
     hint = "Run the command that the detail names (`ironclad models pull` or `import`), then retry the job."
+    links = ("engines.md",)
 
 
 class ModelMismatch(IroncladError):
@@ -281,6 +293,7 @@ class ModelMismatch(IroncladError):
     code = "E_MODEL_DIGEST"
     kind = ErrorKind.CONFIG
     hint = "Get the files again: they are damaged or others. `ironclad models verify` names each."
+    links = ("engines.md",)
 
 
 class LicenceNotAccepted(IroncladError):
@@ -289,6 +302,7 @@ class LicenceNotAccepted(IroncladError):
     code = "E_LICENCE"
     kind = ErrorKind.CONFIG
     hint = "Read it (`ironclad models licences`), then repeat the command with --accept-licence."
+    links = ("engines.md",)
 
 
 class ModelUnreachable(IroncladError):
@@ -298,6 +312,7 @@ class ModelUnreachable(IroncladError):
     kind = ErrorKind.DEPENDENCY
     retryable = True
     hint = "Try again later (what came is kept), or bring the files and use `ironclad models import`."
+    links = ("engines.md",)
 
 
 class ModelBroken(IroncladError):
@@ -306,6 +321,7 @@ class ModelBroken(IroncladError):
     code = "E_MODEL"
     kind = ErrorKind.CONFIG
     hint = "The detail says why; check the model's files and that they belong to this engine."
+    links = ("engines.md",)
 
 
 class PluginBroken(IroncladError):
@@ -322,6 +338,7 @@ class SchemaMismatch(IroncladError):
     code = "E_SCHEMA"
     kind = ErrorKind.CONFIG
     hint = "Run `ironclad db upgrade` (or install the Ironclad version that wrote the database)."
+    links = ("upgrading.md",)
 
 
 class BackupBroken(IroncladError):
@@ -359,6 +376,7 @@ class PortInUse(IroncladError):
     code = "E_PORT_IN_USE"
     kind = ErrorKind.CONFIG
     hint = "Stop what listens there, or change the port in the settings."
+    links = ("settings.md",)
 
 
 class NotFound(IroncladError):
@@ -367,6 +385,7 @@ class NotFound(IroncladError):
     code = "E_NOT_FOUND"
     kind = ErrorKind.CONFIG
     hint = "List what is there, for example with `ironclad jobs list`."
+    links = ("cli.md",)
 
 
 class LibraryConflict(IroncladError):
@@ -375,6 +394,7 @@ class LibraryConflict(IroncladError):
     code = "E_LIBRARY_CONFLICT"
     kind = ErrorKind.CONFIG
     hint = "Correct what the detail names (docs/lint.md), or set library.lint to warn; then `ironclad jobs retry JOB`."
+    links = ("lint.md",)
 
 
 class FileChanged(IroncladError):
@@ -390,6 +410,7 @@ class NoInstallation(NotFound):
 
     code = "E_NO_INSTALLATION"
     hint = "`ironclad up`, `ironclad process` and `ironclad db upgrade` make one; --data-dir chooses another folder."
+    links = ("quickstart.md",)
 
 
 class BadRequest(IroncladError):
@@ -398,6 +419,7 @@ class BadRequest(IroncladError):
     code = "E_BAD_REQUEST"
     kind = ErrorKind.CONFIG
     hint = "See the command's --help."
+    links = ("cli.md",)
 
 
 # --- try again later -------------------------------------------------------------------------------------------------
@@ -410,6 +432,7 @@ class DiskFull(IroncladError):
     kind = ErrorKind.RESOURCE
     retryable = True
     hint = "Free some space; work resumes by itself. disk.min_free_bytes sets the floor."
+    links = ("operations.md#the-disk-is-full",)
 
 
 class StorageError(IroncladError):
@@ -427,7 +450,8 @@ class OutOfMemory(IroncladError):
     code = "E_OUT_OF_MEMORY"
     kind = ErrorKind.RESOURCE
     retryable = True
-    hint = "Lower the number of slots of the pool, or use a smaller model."
+    hint = "Lower the number of slots of the pool, use a smaller model, or raise engine.memory_bytes if you set it."
+    links = ("scaling.md", "runbooks.md")
 
 
 class DecodeLimit(IroncladError):
@@ -482,6 +506,7 @@ class MetadataServiceUnavailable(IroncladError):
     kind = ErrorKind.DEPENDENCY
     retryable = True
     hint = "The track was processed with the tags it has; complete them later with `ironclad retag`."
+    links = ("metadata.md",)
 
 
 class ChannelFailed(IroncladError):
@@ -500,6 +525,7 @@ class WorkerLost(IroncladError):
     kind = ErrorKind.WORKER
     retryable = True
     hint = "It was killed or its machine went away; the job is tried again by itself."
+    links = ("failures.md", "reliability.md")
 
 
 class EngineFailed(IroncladError):
@@ -509,6 +535,7 @@ class EngineFailed(IroncladError):
     kind = ErrorKind.ENGINE
     retryable = True
     hint = "See the log lines of the engine host in this job's log; try another engine with replay --from separate."
+    links = ("engines.md",)
 
 
 class EngineDied(IroncladError):
@@ -518,6 +545,7 @@ class EngineDied(IroncladError):
     kind = ErrorKind.ENGINE
     retryable = True
     hint = "It crashed or was killed (often: out of memory). The job is tried again by itself."
+    links = ("engines.md",)
 
 
 class EngineStalled(IroncladError):
@@ -527,6 +555,7 @@ class EngineStalled(IroncladError):
     kind = ErrorKind.ENGINE
     retryable = True
     hint = "Raise engine.stall_seconds or jobs.stall_seconds for very slow machines; else see the job's log."
+    links = ("failures.md", "runbooks.md")
 
 
 class EngineProtocol(IroncladError):
@@ -536,6 +565,7 @@ class EngineProtocol(IroncladError):
     kind = ErrorKind.ENGINE
     retryable = True
     hint = "The plugin is broken or does not fit this version of Ironclad."
+    links = ("engines.md",)
 
 
 class OutputInvalid(IroncladError):
@@ -545,6 +575,7 @@ class OutputInvalid(IroncladError):
     kind = ErrorKind.ENGINE
     retryable = True
     hint = "The length, the samples or the written file are not what they must be; see the detail."
+    links = ("engines.md",)
 
 
 # --- control ---------------------------------------------------------------------------------------------------------
@@ -557,6 +588,7 @@ class LeaseLost(IroncladError):
     kind = ErrorKind.CONTROL
     retryable = True
     hint = "Nothing to do: another attempt has taken over."
+    links = ("reliability.md",)
 
 
 class IllegalTransition(IroncladError):
@@ -582,6 +614,7 @@ class Drained(IroncladError):
     kind = ErrorKind.CONTROL
     retryable = True
     hint = "Nothing to do: another worker takes it."
+    links = ("operations.md#pause-resume-drain",)
 
 
 class Paused(IroncladError):
@@ -591,6 +624,7 @@ class Paused(IroncladError):
     kind = ErrorKind.CONTROL
     retryable = True
     hint = "Run `ironclad resume`; `ironclad status` says what is paused."
+    links = ("operations.md#pause-resume-drain",)
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------

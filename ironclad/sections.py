@@ -261,7 +261,7 @@ class PruneRule(Section):
 class PruneSettings(Section):
     """What is deleted after a while. Files of jobs that are not settled are never touched."""
 
-    every_hours: Positive = Field(24.0, description="How often the dispatcher prunes.")
+    every_hours: Positive = Field(24.0, description="How often the scheduled flow `maintenance` prunes.")
     work: PruneRule = Field(PruneRule(days=7), description="Stage folders of settled jobs.")
     orphaned: PruneRule = Field(PruneRule(days=30), description="What `ironclad orphans --fix` has set aside.")
     logs: PruneRule = Field(PruneRule(days=90), description="Logs of jobs that did not fail.")

@@ -111,3 +111,21 @@ def rewrite_where_needed(url: str | None) -> Callable[[], None]:
 
     event.listen(Engine, "before_cursor_execute", rewrite, retval=True)
     return lambda: event.remove(Engine, "before_cursor_execute", rewrite)
+
+
+def let_scheduler_insert() -> None:
+    """Let Prefect's scheduler insert its runs under SQLAlchemy 2.1 and later.
+
+    Those refuse a bulk insert that has values for properties that are computed from columns, unless the property says
+    what to do with them; earlier ones passed over such values. This says: pass over them.
+    """
+    from prefect.server.database.orm_models import FlowRun  # noqa: PLC0415 - heavy
+    from sqlalchemy import inspect  # noqa: PLC0415 - heavy
+    from sqlalchemy.ext.hybrid import hybrid_property  # noqa: PLC0415 - heavy
+
+    def pass_over(_class: object, _mapping: object, _value: object) -> None:
+        return
+
+    for computed in inspect(FlowRun).all_orm_descriptors:
+        if isinstance(computed, hybrid_property) and getattr(computed, "bulk_dml_setter", pass_over) is None:
+            computed.bulk_dml_setter = pass_over  # type: ignore[assignment]  # its type is SQLAlchemy's own secret

@@ -113,7 +113,6 @@ def redis_environment(settings: Settings) -> dict[str, str]:
 def _services() -> dict[str, str]:
     """Prefect's background services: all on cost an idle server 2.8 % of a core, these 1.8 %."""
     off = (
-        "SCHEDULER",  # we have no schedules
         "PAUSE_EXPIRATIONS",  # no flow pauses
         "TRIGGERS",  # no automations: the reaper acts on our database
         "REPOSSESSOR",  # no concurrency leases: slots are the worker's and our database's
@@ -124,6 +123,9 @@ def _services() -> dict[str, str]:
         **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in off},
         # What tells a dead worker in the UI; it looks every 15 s by itself.
         "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "30",
+        # One schedule, of one round a day: new runs of it are no hurry.
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "600",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
         # Runs older than 90 days and events older than 7 go by themselves.
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
     }

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 FLOW_NAME = "process-track"
 ENTRYPOINT = "ironclad_flows.process_track.process_track"
 WORKER_TYPE = "ironclad"
+MAINTENANCE = "maintenance"
+MAINTENANCE_ENTRYPOINT = "ironclad_flows.maintenance.maintenance"
+ANCHOR = "2026-01-01T03:00:00+00:00"
+"""Rounds are counted from here, so that starting anew does not put the next one off."""
 CALL_SECONDS = 25.0
 """How long one call of `PrefectExecutor` may take, all its requests together."""
 _REQUEST_SECONDS = 10.0
@@ -89,10 +93,14 @@ class PrefectExecutor:
     Args:
         api_url: Prefect's API, `http://host:port/api`.
         run_dir: the services' run folder, to wake workers of this host at once; without it they find out by asking.
+        maintenance_seconds: how often the flow `maintenance` is scheduled; None: not by us.
     """
 
-    def __init__(self, api_url: str, *, run_dir: Path | None = None) -> None:
+    def __init__(
+        self, api_url: str, *, run_dir: Path | None = None, maintenance_seconds: float | None = None
+    ) -> None:  # fmt: skip
         self._run_dir = run_dir
+        self._maintenance_seconds = maintenance_seconds
         self._client = httpx.Client(base_url=api_url.rstrip("/"), trust_env=False)
         self._slots: dict[str, int] = {}
         self._deployments: dict[str, str] = {}
@@ -102,7 +110,9 @@ class PrefectExecutor:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The executor of an installation: its Prefect server as it is reachable now."""
-        return cls(api_url(settings), run_dir=settings.layout.run)
+        return cls(
+            api_url(settings), run_dir=settings.layout.run, maintenance_seconds=settings.prune.every_hours * 3600.0
+        )  # fmt: skip
 
     @staticmethod
     def ping(settings: Settings, seconds: float) -> None:
@@ -179,6 +189,8 @@ class PrefectExecutor:
         for pool, slots in pools.items():
             self._slots[pool] = slots
             self._deploy(call, pool)
+        if self._maintenance_seconds is not None and pools:
+            self._schedule(call, "cpu" if "cpu" in pools else next(iter(pools)), self._maintenance_seconds)
 
     # --- how ------------------------------------------------------------------------------------------------------
 
@@ -227,6 +239,28 @@ class PrefectExecutor:
         )
         self._deployments[pool] = str(deployment["id"])
         return self._deployments[pool]
+
+    def _schedule(self, call: _Call, pool: str, seconds: float) -> None:
+        """Deploy the flow `maintenance` on a pool; what is as it should be is left alone, with the runs it has."""
+        every = {"interval": seconds, "anchor_date": ANCHOR, "timezone": "UTC"}
+        there = call.json("GET", f"/deployments/name/{MAINTENANCE}/{MAINTENANCE}", missing=True)
+        if there is not None:
+            schedules = [one["schedule"].get("interval") for one in there["schedules"]]
+            if (there["work_pool_name"], there["entrypoint"], schedules) == (pool, MAINTENANCE_ENTRYPOINT, [seconds]):
+                return  # also where an operator has paused it
+        flow = call.json("POST", "/flows/", {"name": MAINTENANCE})
+        call.json(
+            "POST",
+            "/deployments/",
+            {
+                "name": MAINTENANCE,
+                "flow_id": flow["id"],
+                "work_pool_name": pool,
+                "entrypoint": MAINTENANCE_ENTRYPOINT,
+                "schedules": [{"schedule": every, "active": True}],
+                "description": "Sets leftovers of crashes aside and prunes by the rules of prune.*",
+            },
+        )
 
     def _set_state(self, run_id: str, state: dict[str, str], *, force: bool) -> None:
         # A refusal (the run has ended) is an answer with status ABORT, not an error.

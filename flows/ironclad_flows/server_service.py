@@ -18,7 +18,7 @@ from ironclad import durable, log
 from ironclad.config import load
 from ironclad.errors import PortInUse
 from ironclad_flows import environment
-from ironclad_flows.database import PrefectDatabase, open_database, rewrite_where_needed
+from ironclad_flows.database import PrefectDatabase, let_scheduler_insert, open_database, rewrite_where_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +91,7 @@ class PrefectService:
                 stop_rewriting()
 
         keep_catalogue_local()
+        let_scheduler_insert()
         config = uvicorn.Config(
             create_app(final=True),
             log_level="warning",

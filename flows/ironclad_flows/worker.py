@@ -13,12 +13,13 @@ import os
 import signal
 import socket
 import threading
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
-from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound
+from prefect.exceptions import InfrastructureNotAvailable, InfrastructureNotFound, ObjectNotFound
 from prefect.flows import load_flow_from_flow_run
 from prefect.runner._flow_run_executor import FlowRunExecutorContext
 from prefect.settings import get_current_settings
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import Flow as APIFlow
     from prefect.client.schemas.objects import FlowRun, State, WorkPool
-    from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.client.schemas.responses import DeploymentResponse, WorkerFlowRunResponse
     from prefect.runner._flow_run_executor import FlowRunExecutionResult
     from prefect.runner._process_manager import ProcessHandle
 
@@ -183,6 +184,23 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
         if self._draining:
             return []
         return await super().get_and_submit_flow_runs()
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        """All that wait. Ours are made when they are due, and this machine's clock may be minutes behind the server's.
+
+        Only what Prefect's scheduler made beforehand (maintenance) waits for this clock.
+        """
+        try:
+            found = await self.client.get_scheduled_flow_runs_for_work_pool(
+                work_pool_name=self._work_pool_name, work_queue_names=list(self._work_queues)
+            )
+        except ObjectNotFound:
+            return []  # the pool does not exist yet
+        now = datetime.now(UTC)
+        return [
+            one for one in found
+            if not one.flow_run.auto_scheduled or (one.flow_run.next_scheduled_start_time or now) <= now
+        ]  # fmt: skip
 
     async def _propose_submitting_state(self, flow_run: FlowRun) -> None:
         """Skip the state between Pending and Running that lasts a tenth of a second here and costs two requests."""

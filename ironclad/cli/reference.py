@@ -220,13 +220,15 @@ def errors() -> str:
     lines = [
         _MADE, "", "# Errors", "",
         _wrapped(_ERRORS), "",
-        "| code | what happened | what to do | kind | retried | exit code |", "|---|---|---|---|---|---:|",
+        "| code | what happened | what to do | more | kind | retried | exit code |", "|---|---|---|---|---|---|---:|",
     ]  # fmt: skip
     for code, entry in sorted(CATALOGUE.items()):
         if entry.__module__.startswith("ironclad."):
             retried = "yes" if entry.retryable else "no"
+            more = ", ".join(f"[{page.partition('.')[0]}]({page})" for page in entry.links)
             lines.append(
-                f"| `{code}` | {entry.what()} | {entry.hint} | {entry.kind} | {retried} | {exits.exit_code(entry)} |"
+                f"| `{code}` | {entry.what()} | {entry.hint} | {more} | {entry.kind} | {retried} "
+                f"| {exits.exit_code(entry)} |"
             )
     return "\n".join(lines) + "\n"
 

@@ -203,7 +203,7 @@ def _bring(job: Job, folder: Path, settings: Settings) -> str:
     if target.exists():
         # The rename or the copy was done. Of a copy (or of two names for one file), the source may be left.
         if job.ingest_mode == "move" and _key(source) == job.source_key:
-            durable.remove(source, reason=f"moved to {target}")
+            durable.remove(source, reason=f"moved to {target}", ours=False)
     else:
         _transfer(job, source, target, settings)
     durable.fsync_file(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.errors import CATALOGUE, ErrorKind, Unexpected
 from ironclad.jobs import control, pools, query
-from ironclad.jobs.phrases import NOTES, PHRASES, STAGES, STATES
+from ironclad.jobs.phrases import NOTES, STAGES, say
 from ironclad.jobs.states import JobState
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ironclad.layout import Layout
 
 _LINES: Final = 8
+_SOON_SECONDS: Final = 120.0
 _TAIL: Final = 256 << 10
 _TELLING: Final = frozenset({"traceback", "attempt_ended", "stalled", "engine_log", "host_log", "warning"})
 _FAILED: Final = frozenset({JobState.FAILED, JobState.QUARANTINED, JobState.WAITING_RETRY})
@@ -49,6 +51,8 @@ class Explanation:
     """What an operator can do."""
     log: tuple[str, ...]
     """The lines of the job's log that matter."""
+    links: tuple[str, ...] = ()
+    """Pages of the documents that say more, below docs/."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready data."""
@@ -75,24 +79,31 @@ def explain(session: Session, layout: Layout, job_uuid: UUID) -> Explanation:
         done=tuple(_done(job, state, layout, detail)),
         todo=tuple(_todo(session, job, state, error, detail.stages)),
         log=tuple(_log_lines(layout.job_log(job_uuid))) if error is not None else (),
+        links=CATALOGUE.get(str(code), Unexpected).links if error is not None else (),
     )
 
 
 def _doing(job: Job) -> str:
+    if job.content_hash is None:
+        return STAGES["claim"]
     return STAGES.get(job.stage, job.stage).format(engine=job.engine)
 
 
 def _when(at: datetime | None) -> str:
     if at is None:
-        return "soon"
+        return say("phrase.when_soon")
     seconds = (at - datetime.now(UTC)).total_seconds()
-    return "now" if seconds <= 0 else f"in {seconds:.0f} s" if seconds < 120 else f"at {at.astimezone():%H:%M}"  # noqa: PLR2004
+    if seconds <= 0:
+        return say("phrase.when_now")
+    if seconds < _SOON_SECONDS:
+        return say("phrase.when_in", seconds=f"{seconds:.0f}")
+    return say("phrase.when_at", time=f"{at.astimezone():%H:%M}")
 
 
 def _summary(job: Job, state: JobState, published: int) -> str:
-    count = "1 file is" if published == 1 else f"{published} files are"
-    return STATES[state.value].format(
-        attempt=job.attempt, doing=_doing(job), when=_when(job.not_before), count=count
+    count = say("phrase.count_one") if published == 1 else say("phrase.count", count=published)
+    return say(
+        f"state.{state.value}", attempt=job.attempt, doing=_doing(job), when=_when(job.not_before), count=count
     )  # fmt: skip
 
 
@@ -108,55 +119,55 @@ def _cause(job: Job, state: JobState, error: dict[str, Any] | None) -> str:
     if error is None:
         return ""
     entry = CATALOGUE.get(str(error.get("code")), Unexpected)
-    text = PHRASES["cause"].format(what=error.get("what") or entry.what(), detail=error.get("detail") or "").strip()
+    text = say("phrase.cause", what=error.get("what") or entry.what(), detail=error.get("detail") or "").strip()
     if state in _FAILED:
-        return PHRASES["failed_while"].format(doing=_doing(job)) + " " + text
+        return say("phrase.failed_while", doing=_doing(job)) + " " + text
     if state is JobState.SKIPPED and job.stage:
-        return text + " " + PHRASES["skipped_while"].format(doing=_doing(job))
+        return text + " " + say("phrase.skipped_while", doing=_doing(job))
     return text
 
 
 def _attempt(row: Attempt, state: JobState) -> str:
     if row.error_code:
         entry = CATALOGUE.get(row.error_code, Unexpected)
-        outcome = PHRASES["outcome_error"].format(what=entry.what().rstrip("."), code=row.error_code)
+        outcome = say("phrase.outcome_error", what=entry.what().rstrip("."), code=row.error_code)
     elif row.ended_at is None:
-        outcome = PHRASES["outcome_running" if state is JobState.RUNNING else "outcome_done"]
+        outcome = say("phrase.outcome_running" if state is JobState.RUNNING else "phrase.outcome_done")
     else:
-        outcome = PHRASES["outcome_handoff" if row.outcome == JobState.QUEUED else "outcome_done"]
+        outcome = say("phrase.outcome_handoff" if row.outcome == JobState.QUEUED else "phrase.outcome_done")
     at = "-" if row.started_at is None else f"{row.started_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return PHRASES["attempt"].format(number=row.attempt, when=at, worker=row.worker, outcome=outcome)
+    return say("phrase.attempt", number=row.attempt, when=at, worker=row.worker, outcome=outcome)
 
 
 def _done(job: Job, state: JobState, layout: Layout, detail: query.JobDetail) -> list[str]:
     said = []
     if any(row.error_code == "E_WORKER_LOST" for row in detail.attempts):
-        said.append(PHRASES["did_reap"])
+        said.append(say("phrase.did_reap"))
     if len(detail.attempts) > 1:
-        said.append(PHRASES["did_retry"].format(count=len(detail.attempts)))
+        said.append(say("phrase.did_retry", count=len(detail.attempts)))
     reused = list(dict.fromkeys(row.stage for row in detail.stages if row.state == "reused"))
     if reused:
-        said.append(PHRASES["did_reuse"].format(stages=", ".join(reused)))
+        said.append(say("phrase.did_reuse", stages=", ".join(reused)))
     for event in detail.events:
         if event.kind in NOTES and event.data:
             text = ", ".join(f"{key} {value}" for key, value in event.data.items())
-            said.append(PHRASES["did_note"].format(kind=NOTES[event.kind], text=text))
+            said.append(say("phrase.did_note", kind=NOTES[event.kind], text=text))
     if state is JobState.WAITING_RETRY:
-        said.append(PHRASES["did_again"].format(when=_when(job.not_before)))
+        said.append(say("phrase.did_again", when=_when(job.not_before)))
     if state in {JobState.FAILED, JobState.QUARANTINED}:
         said.append(_where(job, layout))
         if not any(row.state == "published" for row in detail.artifacts):
-            said.append(PHRASES["did_publish_nothing"])
+            said.append(say("phrase.did_publish_nothing"))
     return said
 
 
 def _where(job: Job, layout: Layout) -> str:
     folder = layout.error_of(job.job_uuid, job.error_code or Unexpected.code)
     if (folder / job.archive_name).exists():
-        return PHRASES["did_file"].format(folder=folder.name)
+        return say("phrase.did_file", folder=folder.name)
     if (layout.archive_of(job.job_uuid) / job.archive_name).exists():
-        return PHRASES["did_keep"].format(job=job.job_uuid)
-    return PHRASES["did_left"].format(path=job.source_path)
+        return say("phrase.did_keep", job=job.job_uuid)
+    return say("phrase.did_left", path=job.source_path)
 
 
 def _todo(
@@ -168,20 +179,22 @@ def _todo(
     if state in {JobState.QUEUED, JobState.RECEIVED}:
         return _waiting(session, job, short)
     if error is None:
-        return [PHRASES["do_nothing"]] if state is JobState.RUNNING else []
+        return [say("phrase.do_nothing")] if state is JobState.RUNNING else []
     entry = CATALOGUE.get(str(error.get("code")), Unexpected)
     said = [str(error.get("hint") or entry.hint)]
     if state in {JobState.RUNNING, JobState.WAITING_RETRY}:
-        return [*said, PHRASES["do_nothing"]]
-    if entry.kind is ErrorKind.INPUT:
-        said.append(PHRASES["do_input"])
+        return [*said, say("phrase.do_nothing")]
+    if job.content_hash is None:
+        said.append(say("phrase.do_submit", path=shlex.quote(job.source_path)))
+    elif entry.kind is ErrorKind.INPUT:
+        said.append(say("phrase.do_input"))
     elif state is not JobState.SKIPPED:
-        said.append(PHRASES["do_retry"].format(job=short))
-        said.append(PHRASES["do_class"].format(code=entry.code))
+        said.append(say("phrase.do_retry", job=short))
+        said.append(say("phrase.do_class", code=entry.code))
     if entry.kind is ErrorKind.ENGINE:
-        said.append(PHRASES["do_replay"].format(job=short))
+        said.append(say("phrase.do_replay", job=short))
     if entry.kind is ErrorKind.INTERNAL:
-        said.append(PHRASES["do_report"].format(job=short))
+        said.append(say("phrase.do_report", job=short))
     return said
 
 
@@ -189,18 +202,18 @@ def _after_success(stages: Sequence[StageRun]) -> list[str]:
     for row in stages:
         lookup = row.data.get("lookup") if row.stage == "metadata" else None
         if isinstance(lookup, dict) and lookup.get("status") == "unavailable":
-            return [PHRASES["pending_lookup"], PHRASES["do_lookup"]]
+            return [say("phrase.pending_lookup"), say("phrase.do_lookup")]
     return []
 
 
 def _waiting(session: Session, job: Job, short: str) -> list[str]:
     if job.held:
-        return [PHRASES["wait_held"].format(job=short)]
+        return [say("phrase.wait_held", job=short)]
     fed = pools.fed(session)
     if fed is not None and job.pool not in fed:
-        return [PHRASES["wait_pool"].format(pool=job.pool, fed=", ".join(sorted(fed)))]
+        return [say("phrase.wait_pool", pool=job.pool, fed=", ".join(sorted(fed)))]
     reason = control.pause_reason(session, job.pool)
-    return [PHRASES["wait_workers"] if reason is None else PHRASES["wait_paused"].format(reason=reason)]
+    return [say("phrase.wait_workers") if reason is None else say("phrase.wait_paused", reason=reason)]
 
 
 def _log_lines(path: Path) -> list[str]:

@@ -49,6 +49,11 @@ class FailureGroup:
         return CATALOGUE.get(self.code, Unexpected).hint
 
     @property
+    def links(self) -> tuple[str, ...]:
+        """Pages of the documents that say more, from the catalogue."""
+        return CATALOGUE.get(self.code, Unexpected).links
+
+    @property
     def kind(self) -> str:
         """Whose fault it is, for the retry policy (input, engine, resource …)."""
         return CATALOGUE.get(self.code, Unexpected).kind.value

@@ -1,10 +1,20 @@
-"""The words of `ironclad jobs why`, in one place, so that they can be translated. Placeholders are in braces."""
+"""The words of `ironclad jobs why`, in one place, so that they can be translated. Placeholders are in braces.
+
+`messages()` is the whole catalogue by key, that of the errors included; `say` looks a key up. A translation is a
+mapping with the same keys and placeholders.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+from ironclad.errors import CATALOGUE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STAGES: Final = {
+    "claim": "bringing it into archive/",
     "validate": "reading and checking the whole file",
     "categorize": "finding out what kind of recording it is",
     "metadata": "completing its tags",
@@ -28,6 +38,12 @@ STATES: Final = {
 }
 
 PHRASES: Final = {
+    "count_one": "1 file is",
+    "count": "{count} files are",
+    "when_soon": "soon",
+    "when_now": "now",
+    "when_in": "in {seconds} s",
+    "when_at": "at {time}",
     "failed_while": "It failed while {doing}.",
     "skipped_while": "That was found while {doing}.",
     "cause": "{what} {detail}",
@@ -54,9 +70,11 @@ PHRASES: Final = {
     "do_lookup": "Nothing must be done; `ironclad retag --pending` completes the tags when the service is back.",
     "do_retry": "Then: ironclad jobs retry {job}",
     "do_class": "If others failed of it, too: ironclad retry --class {code}",
-    "do_nothing": "Nothing: Ironclad goes on by itself.",
+    "do_nothing": "Nothing must be done: Ironclad goes on by itself.",
+    "do_submit": "Then: ironclad submit {path}",
     "do_input": "Nothing is wrong with Ironclad here: the same file would be refused again.",
     "do_report": "A bundle for a report: ironclad jobs bundle {job} -o report.zip",
+    "do_read": "More about it: {links}",
     "do_replay": "Another try with another engine: ironclad jobs replay {job} --from separate --engine ENGINE",
 }
 """Whole sentences and lines."""
@@ -69,3 +87,29 @@ NOTES: Final = {
     "rerouted": "Sent to another pool",
 }
 """Names of notes in a job's history."""
+
+TITLES: Final = {
+    "why": "Why: {cause}",
+    "tried": "What was tried",
+    "done": "What Ironclad did",
+    "todo": "What to do",
+    "log": "From its log",
+}
+"""Headings of the command's output."""
+
+_GROUPS: Final = {"stage": STAGES, "state": STATES, "phrase": PHRASES, "note": NOTES, "title": TITLES}
+
+
+def messages() -> dict[str, str]:
+    """Every message by its key: `phrase.did_retry`, `state.failed`, `error.E_DISK_FULL.hint` and so on."""
+    found = {f"{group}.{name}": text for group, texts in _GROUPS.items() for name, text in texts.items()}
+    for code, entry in CATALOGUE.items():
+        found |= {f"error.{code}.what": entry.what(), f"error.{code}.hint": entry.hint}
+    return found
+
+
+def say(key: str, translation: Mapping[str, str] | None = None, /, **values: Any) -> str:
+    """A message with its placeholders filled; in English where the translation lacks it. Raises `KeyError`."""
+    group, _, name = key.partition(".")
+    text = (translation or {}).get(key)
+    return (_GROUPS[group][name] if text is None else text).format(**values)

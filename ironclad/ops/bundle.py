@@ -118,6 +118,9 @@ def _settings(loaded: Loaded) -> dict[str, Any]:
         elif hasattr(type(value), "model_fields"):
             for name in type(value).model_fields:
                 walk(getattr(value, name), f"{path}.{name}" if path else name)
+        elif isinstance(value, dict) and any(hasattr(type(one), "model_fields") for one in value.values()):
+            for name, one in value.items():
+                walk(one, f"{path}.{name}")
         else:
             shown[path] = {"value": value, "origin": loaded.origin(path)}
 

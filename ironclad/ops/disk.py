@@ -77,6 +77,11 @@ class DiskFloor:
         self._low: bool | None = None
         self._next_look = float("-inf")
 
+    @property
+    def low(self) -> bool:
+        """Whether nothing new may start, as of the last look."""
+        return bool(self._low)
+
     def step(self) -> None:
         """Look at the disk if it is time. Raises `DatabaseUnavailable` if the switch cannot be written."""
         from ironclad.jobs import control, notices  # noqa: PLC0415 - 20 MB that those who only look do without

@@ -1,26 +1,119 @@
-"""Pruning and setting leftovers aside, once in a while, beside the dispatcher's work and never in its way."""
+"""Setting leftovers aside, pruning and backing up: the work of the scheduled flow `maintenance`, and its understudy.
+
+The schedule is Prefect's (`ironclad_flows.executor` deploys it). A pool that is paused, and below the disk floor all
+are, hands out no runs: then, when a backup is due, or when Prefect has been away for long, the dispatcher does it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
 
 from ironclad import log
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import IroncladError
-from ironclad.jobs import notices
+from ironclad.jobs import control, notices
 from ironclad.ops import backup, health_log, orphans, prune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
 
+SWITCH: Final = "maintenance"
+"""The name of the switch that remembers the last round."""
+_LOOK_SECONDS: Final = 60.0
+_START_SECONDS: Final = 600.0
+"""After a restart there is more important work, and the flow may be about to run."""
+_LOW_HOURS: Final = 0.25
+_OVERDUE: Final = 2.0
+_FIXED: Final = frozenset({orphans.Kind.UNFINISHED, orphans.Kind.MISPLACED})
+_LOCK: Final = sa.text("SELECT pg_try_advisory_lock(hashtextextended('ironclad maintenance', 2))")
+_UNLOCK: Final = sa.text("SELECT pg_advisory_unlock(hashtextextended('ironclad maintenance', 2))")
+_AGE: Final = sa.text("SELECT extract(epoch FROM ironclad_now() - updated_at) FROM control WHERE name = :name")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did."""
+
+    set_aside: int
+    pruned: int
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return asdict(self)
+
+
+def tidy(database: Database, settings: Settings) -> Round | None:
+    """Set leftovers of crashes aside, prune, back up if that is due. None, with nothing done, while another does it.
+
+    Raises catalogue errors; what was done until then is done, and the next round goes on.
+    """
+    with _alone(database) as alone:
+        if not alone:
+            return None
+        found = [one for one in orphans.find(database, settings) if one.kind in _FIXED]
+        for one in found:
+            orphans.fix(database, settings, one)
+        count, size = prune.run(database, settings)
+        with database.session() as session:
+            health_log.prune(session)
+        _back_up(database, settings)
+        done = Round(len(found), count, size)
+        with database.session() as session:
+            control.set_switch(session, SWITCH, done.to_dict())
+    log.get(component="housekeeper").info("housekeeping_done", **done.to_dict())
+    return done
+
+
+def _back_up(database: Database, settings: Settings) -> None:
+    if not backup.due(settings):
+        return
+    try:
+        with backup.alone(settings):
+            path = backup.dump(settings, database)
+            gone = backup.prune(settings)
+    except (IroncladError, OSError) as exc:
+        data = {"detail": str(exc), **({"code": exc.code} if isinstance(exc, IroncladError) else {})}
+        with database.session() as session:
+            notices.publish(session, notices.Notice("backup_failed", "backup", data=data))
+        raise
+    with database.session() as session:
+        notices.resolve(session, "backup", detail=f"{path.name} was made.")
+    log.get(component="housekeeper").info("backup_made", dump=path.name, pruned=len(gone))
+
+
+@contextlib.contextmanager
+def _alone(database: Database) -> Iterator[bool]:
+    """Whether this is the only round now. No transaction is open meanwhile: the server would end it as idle."""
+    with database.connection() as connection:
+        held = bool(connection.scalar(_LOCK))
+        connection.commit()
+        try:
+            yield held
+        finally:
+            if held:
+                connection.execute(_UNLOCK)
+                connection.commit()
+
+
+def since_last(database: Database) -> float | None:
+    """Seconds since the last round ended; None if there was none."""
+    with database.session() as session:
+        age = session.scalar(_AGE, {"name": SWITCH})
+    return None if age is None else float(age)
+
 
 class Housekeeper:
-    """Call `step` often; every `prune.every_hours` it does a round in a thread of its own. One per installation.
+    """Does the round where the flow cannot. Call `step` often; one per installation, beside the leading dispatcher.
 
     Args:
         database: where the jobs are.
@@ -32,18 +125,32 @@ class Housekeeper:
         self._database = database
         self._settings = settings
         self._clock = clock
-        # Not at once: after a restart there is more important work.
-        self._next = clock() + min(600.0, settings.prune.every_hours * 3600.0)
+        self._begun = clock()
+        self._next = self._begun
         self._round: threading.Thread | None = None
 
-    def step(self) -> bool:
-        """Begin a round if it is time and none is under way; returns whether one began."""
+    def step(self, *, low: bool = False) -> bool:
+        """Begin a round if the flow's is overdue, or (`low`) if the disk is; returns whether one began."""
         if self._settings.database_url is None:
             EmbeddedServer(self._settings.layout.postgres).tidy()  # costs a look at the file's size
         if self._clock() < self._next or (self._round is not None and self._round.is_alive()):
             return False
-        self._next = self._clock() + self._settings.prune.every_hours * 3600.0
-        self._round = threading.Thread(target=self.round, name="housekeeper", daemon=True)
+        running = self._clock() - self._begun
+        self._next = self._clock() + _LOOK_SECONDS
+        if not low and running < _START_SECONDS:
+            return False
+        if running >= _START_SECONDS and backup.due(self._settings):
+            return self._begin()
+        age = since_last(self._database)
+        every = self._settings.prune.every_hours
+        hours = min(_LOW_HOURS, every) if low else every * _OVERDUE
+        # Never yet: the first round of a new installation is the flow's, unless the disk is full.
+        if not (low and age is None) and (running if age is None else age) < hours * 3600.0:
+            return False
+        return self._begin()
+
+    def _begin(self) -> bool:
+        self._round = threading.Thread(target=self._tidy, name="housekeeper", daemon=True)
         self._round.start()
         return True
 
@@ -52,36 +159,9 @@ class Housekeeper:
         if self._round is not None:
             self._round.join(seconds)
 
-    def round(self) -> None:
-        """Set leftovers of crashes aside, then prune, then dump the database if that is due. Failures are logged."""
-        logger = log.get(component="housekeeper")
+    def _tidy(self) -> None:
         try:
-            found = [one for one in orphans.find(self._database, self._settings) if one.kind in _FIXED]
-            for one in found:
-                orphans.fix(self._database, self._settings, one)
-            count, size = prune.run(self._database, self._settings)
-            with self._database.session() as session:
-                health_log.prune(session)
-            logger.info("housekeeping_done", set_aside=len(found), pruned=count, bytes=size)
-            self._back_up()
+            tidy(self._database, self._settings)
         except (IroncladError, OSError) as exc:
-            logger.warning("housekeeping_failed", error=str(exc))
-
-    def _back_up(self) -> None:
-        if not backup.due(self._settings):
-            return
-        try:
-            with backup.alone(self._settings):
-                path = backup.dump(self._settings, self._database)
-                gone = backup.prune(self._settings)
-        except (IroncladError, OSError) as exc:
-            data = {"detail": str(exc), **({"code": exc.code} if isinstance(exc, IroncladError) else {})}
-            with self._database.session() as session:
-                notices.publish(session, notices.Notice("backup_failed", "backup", data=data))
-            raise
-        with self._database.session() as session:
-            notices.resolve(session, "backup", detail=f"{path.name} was made.")
-        log.get(component="housekeeper").info("backup_made", dump=path.name, pruned=len(gone))
-
-
-_FIXED = frozenset({orphans.Kind.UNFINISHED, orphans.Kind.MISPLACED})
+            log.get(component="housekeeper").warning("housekeeping_failed", error=str(exc))
+            self._next = self._clock() + _LOW_HOURS * 3600.0

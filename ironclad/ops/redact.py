@@ -17,7 +17,10 @@ _PATTERNS: Final = (
     (re.compile(r"\bicl_[A-Za-z0-9_-]{8,}"), "icl_***"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
     (
-        re.compile(r"(?i)([\"']?(?:password|passwd|secret|token|api_?key|authorization)[\"']?\s*[:=]\s*)[\"']?[^\s\"',}]+"),
+        re.compile(
+            r"(?i)([\"']?(?:password|passwd|secret|token|api_?key|authorization)[\"']?\s*[:=]\s*[\"']?)"
+            r"(?!(?:null|None|true|false)\b)[^\s\"',{}\[\]]+"  # JSON stays JSON
+        ),
         r"\1***",
     ),
 )  # fmt: skip
@@ -71,7 +74,8 @@ def _secrets_of(value: Any) -> Iterator[str]:
     if isinstance(value, SecretStr):
         raw = value.get_secret_value()
         password = re.search(r"://[^/\s:@]*:([^@\s/]+)@", raw)
-        yield from (found for found in (raw, password[1] if password else "") if len(found) >= _SHORTEST)
+        parts = _tokens(raw) if "://" in raw else ()
+        yield from (found for found in (raw, password[1] if password else "", *parts) if len(found) >= _SHORTEST)
     elif isinstance(value, BaseModel):
         yield from secrets(value)
     elif isinstance(value, dict):
@@ -80,6 +84,13 @@ def _secrets_of(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from _secrets_of(one)
+
+
+def _tokens(url: str) -> Iterator[str]:
+    """Parts of a secret URL that look like tokens: a service's own log may show them in another URL."""
+    for part in re.split(r"[/:@?&=,;#]+", url):
+        if len(part) >= 2 * _SHORTEST and re.search(r"\d", part) and re.search(r"[A-Za-z]", part) and "." not in part:
+            yield part
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[str]:

@@ -29,6 +29,6 @@ def demand(context: StageContext, info: AudioInfo) -> None:
         free = durable.free_bytes(folder)
         if free < want:
             raise DiskFull(
-                f"{folder.name}/ has {free / 1e9:.2f} GB free; this job and the floor need {want / 1e9:.2f} GB.",
+                f"{folder.name}/ has {free / 1e6:,.0f} MB free; this job and the floor need {want / 1e6:,.0f} MB.",
                 free=free, needed=want,
             )  # fmt: skip

@@ -20,20 +20,20 @@ from ironclad.db.session import Database
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-
 
 @pytest.fixture(scope="session")
 def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    """Collects results; prints them at the end, and with IRONCLAD_TEST_RELIABILITY_PAGE set puts them into the page."""
+    """Collects results; prints them at the end, and leaves them in the folder IRONCLAD_TEST_LEDGERS, if that is set."""
     ledger = Ledger()
     yield ledger
     if ledger.tallies:
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             print(f"\n{ledger.text()}")  # noqa: T201 - figures to report
-    if os.environ.get("IRONCLAD_TEST_RELIABILITY_PAGE"):
-        ledger.write(PAGE)
+    folder = os.environ.get("IRONCLAD_TEST_LEDGERS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        ledger.save(Path(folder) / f"{os.getpid()}.json")
 
 
 @pytest.fixture(scope="session")

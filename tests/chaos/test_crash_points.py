@@ -63,12 +63,3 @@ def test_power_lost_at_every_instant(lab: Laboratory, ledger: Ledger, name: str)
     ledger.add("power", tally)
     assert tally.points >= 5
     _clean(tally)
-
-
-def test_enough_was_tried(ledger: Ledger) -> None:
-    totals = ledger.totals()
-    if len(totals) < 4:
-        pytest.skip("only a part was run")
-    assert totals["kill"][0] >= 500
-    assert totals["errno"][0] >= 750
-    assert totals["power"][0] >= 200

@@ -16,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 JSON: Final = {
     "failures": {
         "groups": "Largest first, each with code, stage, fingerprint, jobs, first_at, last_at, detail, example, what, "
-        "hint, kind."
+        "hint, links, kind."
     }
 }
 
@@ -30,7 +30,12 @@ def failures(
         groups = grouped.groups(session)
     if as_json:
         output.print_json(
-            {"groups": [{**asdict(one), "what": one.what, "hint": one.hint, "kind": one.kind} for one in groups]}
+            {
+                "groups": [
+                    {**asdict(one), "what": one.what, "hint": one.hint, "links": one.links, "kind": one.kind}
+                    for one in groups
+                ]
+            }
         )
         return
     if not groups:

@@ -13,6 +13,7 @@ from ironclad.cli.named import named
 from ironclad.errors import BadRequest
 from ironclad.jobs import query
 from ironclad.jobs.explain import Explanation, explain
+from ironclad.jobs.phrases import say
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -21,7 +22,7 @@ JSON: Final = {
         "job_uuid": "The job.", "name": "What it is called.", "state": "Its state.", "summary": "That in a sentence.",
         "stage": "Where it is, or stopped.", "code": "The error, or null.", "cause": "What happened.",
         "tried": "One line an attempt.", "done": "What Ironclad did about it.", "todo": "What you can do.",
-        "log": "The lines of its log that matter.",
+        "log": "The lines of its log that matter.", "links": "Pages below docs/ that say more.",
     },
     "jobs bundle": {"file": "The archive.", "files": "What is in it, by name, with bytes and sha256."},
 }  # fmt: skip
@@ -44,13 +45,13 @@ def _print(found: Explanation) -> None:
     output.say(f"{found.name}  job {text.short_id(found.job_uuid)}: {found.state}", style="bold")
     output.say(found.summary)
     if found.cause:
-        output.say(f"Why: {found.cause}" + (f" ({found.code})" if found.code else ""))
+        output.say(say("title.why", cause=found.cause) + (f" ({found.code})" if found.code else ""))
+    read = (say("phrase.do_read", links=", ".join(f"docs/{page}" for page in found.links)),) if found.links else ()
     for title, lines in (
-        ("What was tried", found.tried), ("What Ironclad did", found.done), ("What to do", found.todo),
-        ("From its log", found.log),
+        ("tried", found.tried), ("done", found.done), ("todo", (*found.todo, *read)), ("log", found.log),
     ):  # fmt: skip
         if lines:
-            output.say(f"{title}:", style="bold")
+            output.say(say(f"title.{title}") + ":", style="bold")
             for line in lines:
                 output.say(f"  - {line}")
 

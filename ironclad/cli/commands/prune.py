@@ -29,7 +29,7 @@ def prune(
 ) -> None:
     """Delete what is too old or over its quota.
 
-    The rules are prune.* in the settings. The dispatcher does the same by itself, every prune.every_hours.
+    The rules are prune.* in the settings. The scheduled flow `maintenance` does the same, every prune.every_hours.
     Originals are only deleted if a rule says so.
     """
     with opened(context) as installation:

@@ -95,7 +95,11 @@ def write(planned: Collection[Planned], *, force: bool = False) -> list[Planned]
             case Outcome.REMOVED:
                 durable.remove(one.path, reason="no longer part of the installation")
             case Outcome.EDITED:
-                durable.write_atomic(one.path.with_name(f"{one.path.name}.old"), one.path.read_bytes())
+                with durable.stored(one.path):
+                    found = one.path.read_bytes()
+                # Another process may have kept and replaced it since the plan was made: what is ours is no `.old`.
+                if not is_untouched(found.decode("utf-8", "replace")):
+                    durable.write_atomic(one.path.with_name(f"{one.path.name}.old"), found)
                 _put(one)
             case _:
                 _put(one)

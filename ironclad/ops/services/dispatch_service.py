@@ -124,7 +124,7 @@ class DispatchService:
             def housekeeping() -> None:
                 floor.step()
                 _file(database, runtime)
-                housekeeper.step()
+                housekeeper.step(low=floor.low)
 
             Dispatcher(database, settings, executor, housekeeping).run(runtime.stopping, runtime.ready)
         finally:

@@ -2,6 +2,8 @@
 
 Protocol, JSON lines: the parent asks for a phase; the driver answers with the child's pid when it stands still before
 its first call; at `go` the child goes on; the driver answers with its exit status. `python -m chaoslab.driver`.
+The phase `warm` runs in the driver itself, so that every child inherits mapped tables and compiled statements, and no
+connection: half the time of an experiment.
 """
 
 from __future__ import annotations
@@ -36,11 +38,33 @@ _SLEPT = 7200.0
 _ANY = ctypes.c_ulong(-1)
 
 
-def _prepare_process(slept: str) -> None:
-    """Let strace attach (Yama allows ancestors only, else), and hear nothing: the feed's thread only slows the end."""
-    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+def _seams() -> None:
+    """Fixed ids, and a keeper that hears nothing: the feed's thread only slows the end."""
     LeaseKeeper._hear = lambda _self: None  # type: ignore[method-assign]  # a seam of the laboratory
     protocols.fixed_ids()
+
+
+def _warm(world: World) -> None:
+    """Do everything once."""
+    _seams()
+    for name in ("pipeline", "file-failed"):
+        protocol = protocols.PROTOCOLS[name]
+        world.empty()
+        with stubs.installed(protocol.stubs):
+            protocol.prepare(world)
+            protocol.act(world)
+            protocol.recover(world)
+    sleeper = World.from_data(json.loads(world.to_json()))
+    sleeper.will_sleep = True
+    sleeper.rows("SELECT 1")
+    for database in (world.database, world.later(), sleeper.database):
+        database.close()  # a connection must not be shared
+
+
+def _prepare_process(slept: str) -> None:
+    """Let strace attach (Yama allows ancestors only, else)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
+    _seams()
     # When the experiment says that it slept, hours have passed for this process, as they have for the database.
     monotonic = time.monotonic
     time.monotonic = lambda: monotonic() + (_SLEPT if slept and Path(slept).exists() else 0)  # type: ignore[assignment]  # likewise
@@ -121,6 +145,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         request = json.loads(line)
+        if request["phase"] == "warm":
+            _warm(World.from_data(request["world"]))
+            sys.stdout.write(json.dumps({"status": 0}) + "\n")
+            sys.stdout.flush()
+            continue
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:

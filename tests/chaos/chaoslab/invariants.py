@@ -74,7 +74,7 @@ def always(world: World, protocol: Protocol, known: frozenset[str] = frozenset()
             continue  # made up for the occasion
         if marker is None or markers.files_of(stage) != marker.outputs:
             bad.append(f"a stage's folder is visible and not whole: {stage.name}")
-    return bad + _recorded(world)
+    return bad + _recorded(world) + protocol.check(world)
 
 
 def _stage_folders(work: Path) -> Iterator[Path]:
@@ -116,7 +116,8 @@ def end(world: World) -> End:
     """The end of a world. Logs, receipts and error.json hold times and attempts: that they are whole is in `always`."""
     layout = world.settings.layout
     files, known = {}, set()
-    for folder in (layout.input, world.outside / "input", layout.archive, layout.error, layout.output, layout.work):
+    lasting = (layout.input, layout.archive, layout.error, layout.output, layout.work, world.root / "host")
+    for folder in (world.outside / "input", *lasting):
         for path in _files(folder):
             name = str(path.relative_to(world.root if world.root in path.parents else world.outside))
             volatile = path.suffix == ".jsonl" or path.name in {"error.json", "marker.json"}

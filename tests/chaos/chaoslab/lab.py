@@ -52,6 +52,11 @@ class Driver:
             env={**os.environ, "PYTHONPATH": str(_SITE)},
         )  # fmt: skip
 
+    def warm(self, world: World) -> None:
+        """Let the driver do everything once, before it forks."""
+        self._write({"world": json.loads(world.to_json()), "phase": "warm"})
+        self.status()
+
     def begin(self, world: World, protocol: str, phase: str, **more: Any) -> int:
         """Fork a child that is prepared and stands still; returns its pid."""
         request = {"world": json.loads(world.to_json()), "protocol": protocol, "phase": phase, "slept": "", **more}
@@ -146,6 +151,8 @@ class Laboratory:
         self._log = scratch / "strace.log"
         self._actor = Driver(scratch)
         self._rescuer = Driver(scratch)
+        for driver in (self._actor, self._rescuer):
+            driver.warm(world)
 
     def close(self) -> None:
         for driver in (self._actor, self._rescuer):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -16,12 +17,12 @@ from ironclad.errors import AlreadyReceived, IroncladError
 from ironclad.ingest import claim as ingest
 from ironclad.jobs import control, lease, reap, submit
 from ironclad.ops import orphans, prune
+from ironclad.ops.install import files
 from ironclad.stages import filing
 from ironclad.stages.runner import run_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from chaoslab.world import World
 
@@ -49,6 +50,8 @@ class Protocol:
     stubs: stubs.Stubs = field(default_factory=stubs.Stubs)
     real: bool = False
     """Whether the real stages run: decoder, engine and encoders, on a real song."""
+    check: Callable[[World], list[str]] = lambda _world: []
+    """Violations of promises of its own, at any instant."""
 
 
 # --- ingest ---
@@ -220,6 +223,35 @@ def _write(world: World) -> None:
         durable.write_atomic(path, json.dumps({"number": number, "filler": "x" * 9000}).encode())
 
 
+_UNIT = "[Service]\nExecStart=/opt/ironclad\n"
+_EDITED = files.sealed(_UNIT) + "# what an operator added\n"
+_WANTED = {Path(name): f"{_UNIT}# version 2, {name}\n" + "# filler\n" * 2000 for name in ("a", "deep/er/b", "c")}
+
+
+def _install_prepare(world: World) -> None:
+    """`a` is as an earlier version wrote it, `c` was edited by an operator, `old` is no longer wanted."""
+    host = world.root / "host"
+    host.mkdir()
+    for name, text in (("a", files.sealed(_UNIT)), ("c", _EDITED), ("old", files.sealed(_UNIT))):
+        (host / name).write_text(text)
+
+
+def _install(world: World) -> None:
+    """What `ironclad install --force` does with its configuration files."""
+    files.write(files.plan(world.root / "host", _WANTED, ("old",), {Path("once.env"): "KEY=1\n"}), force=True)
+
+
+def _install_check(world: World) -> list[str]:
+    """Every configuration file is one version of it or the other, and no operator's line is lost."""
+    whole = {files.sealed(_UNIT), _EDITED, "KEY=1\n", *map(files.sealed, _WANTED.values())}
+    found = {
+        path: path.read_text() for path in (world.root / "host").rglob("*")
+        if path.is_file() and not durable.is_temporary(path.name)
+    }  # fmt: skip
+    bad = [f"a torn configuration file: {path.name}" for path, text in found.items() if text not in whole]
+    return bad if _EDITED in found.values() else [*bad, "an operator's changes are lost"]
+
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -235,7 +267,8 @@ PROTOCOLS = {
         _pipeline("skip", "a skipped song, skipped.json", prepare=_prepare_queued, state="skipped", skip=True),
         Protocol("song", "a real song through the real stages", _prepare_queued, _run, _restart, real=True),
         Protocol("tidy", "leftovers set aside, stage folders pruned", _prepare_done, _tidy, _tidy),
-        Protocol("write-atomic", "small files replaced (skipped.json, settings)", _write_prepare, _write, _write, state=None),  # noqa: E501
+        Protocol("config", "configuration files written over older and edited ones", _install_prepare, _install, _install, state=None, check=_install_check),  # noqa: E501
+        Protocol("write-atomic", "a small file replaced (skipped.json, markers)", _write_prepare, _write, _write, state=None),  # noqa: E501
     )
 }  # fmt: skip
 

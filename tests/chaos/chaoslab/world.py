@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,12 @@ SONG = b"".join(b"every sample of it %06d\n" % n for n in range(600))
 IDLE = 1.0
 """Seconds after which the server ends the transaction of a process that was stopped in it."""
 STRANGER = b"a file that somebody else put there"
+
+
+@cache
+def opened(url: str, clock_offset: str = "", idle_seconds: float = 60.0) -> Database:
+    """One object for each: what SQLAlchemy has learned of a server and compiled for it outlives a fork."""
+    return Database(url, clock_offset=clock_offset, idle_seconds=idle_seconds)
 
 
 @dataclass
@@ -58,11 +64,11 @@ class World:
     @cached_property
     def database(self) -> Database:
         """Connections of this process."""
-        return Database(self.url, clock_offset=self.clock_offset, idle_seconds=IDLE if self.will_sleep else 60.0)
+        return opened(self.url, self.clock_offset, IDLE if self.will_sleep else 60.0)
 
     def later(self, seconds: int = 7200) -> Database:
         """The same database in the future: leases have run out, retries are due."""
-        return Database(self.url, clock_offset=f"{seconds} seconds")
+        return opened(self.url, f"{seconds} seconds")
 
     def rows(self, statement: str, **values: Any) -> list[dict[str, Any]]:
         """The rows of a query."""

@@ -6,10 +6,10 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-import pytest
-from pydantic import BaseModel
+import sqlalchemy as sa
+from pydantic import BaseModel, SecretStr
 
 from ironclad.cli.commands import job_why
 from ironclad.cli.text import short_id
@@ -18,7 +18,7 @@ from ironclad.errors import EngineFailed, NotAudio
 from ironclad.jobs.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from uuid import UUID
 
     from typer.testing import Result
@@ -32,20 +32,27 @@ if TYPE_CHECKING:
 ENVIRONMENT = {"MY_API_TOKEN": "environment-token-16180", "HOME": "/home/ana-maria"}
 
 
-def secret_variables(model: Any, prefix: str = "IRONCLAD") -> Iterator[str]:
-    """The environment variable of every secret that the settings have, the database's URL aside."""
+def secret_settings(model: type[BaseModel], made: list[str]) -> dict[str, Any]:
+    """A settings file in which every secret that there is has a value of its own; the values go into `made`."""
+    found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        variable = f"{prefix}__{name}".upper() if prefix != "IRONCLAD" else f"IRONCLAD_{name}".upper()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from secret_variables(field.annotation, variable)
-        elif "SecretStr" in str(field.annotation) and name != "database_url":
-            yield variable
+        kinds = [field.annotation, *get_args(field.annotation)]
+        below = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if SecretStr in kinds:
+            made.append(f"sec{len(made)}ret31415926")
+            found[name] = f"https://me:{made[-1]}@host/x" if name.endswith("url") else made[-1]
+        elif below is not None:
+            inner = secret_settings(below, made)
+            if inner:
+                found[name] = {"one": inner} if "dict" in str(field.annotation) else inner
+    return found
 
 
-@pytest.fixture
-def secret_settings() -> dict[str, str]:
-    """A value of its own for each of them."""
-    return {name: f"secret-{number}-31415926" for number, name in enumerate(secret_variables(Model))}
+def as_toml(data: dict[str, Any], path: tuple[str, ...] = ()) -> str:
+    lines = [f"[{'.'.join(path)}]"] if path else []
+    lines += [f"{name} = {json.dumps(value)}" for name, value in data.items() if not isinstance(value, dict)]
+    lines += [as_toml(value, (*path, name)) for name, value in data.items() if isinstance(value, dict)]
+    return "\n".join(lines) + "\n"
 
 
 def test_why_says_what_happened_and_what_to_do(run: Run, put: Put, finish: Finish) -> None:
@@ -87,25 +94,44 @@ def test_a_bundle_holds_what_a_report_needs(
 
 
 def test_a_bundle_holds_no_secret(  # noqa: PLR0917 - fixtures
-    run: Run, put: Put, finish: Finish, settings: Settings, secret_settings: dict[str, str], tmp_path: Path
+    run: Run, put: Put, finish: Finish, settings: Settings, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    assert len(secret_settings) >= 3
+    secrets: list[str] = []
+    data = secret_settings(Model, secrets)
+    assert {"database_url", "notify", "library", "metadata", "prefect"} <= set(data)
+    assert len(secrets) >= 8
+    # The database is the test's own; it asks for no password, and is given one all the same.
+    url = sa.make_url(environment["IRONCLAD_DATABASE_URL"]).set(password=secrets[0])
+    data["database_url"] = url.render_as_string(hide_password=False)
+    file = tmp_path / "ironclad.toml"
+    file.write_text(as_toml(data))
+    channel = "T0AB12CD34EF"  # as services have them in the path of a URL
+    file.write_text(file.read_text().replace('@host/x"', f'@host/{channel}"'))
     job, other = put("Blue", user="ana"), put("Red", user="bobby")
-    secrets = [*secret_settings.values(), ENVIRONMENT["MY_API_TOKEN"], "icl_abcdefgh12345678", "hunter2hunter2"]
-    lines = [*secrets[:-1], f"postgresql://me:{secrets[-1]}@host/db", "Authorization: Bearer abcdef0123456789", "bobby"]
+    tokens = [ENVIRONMENT["MY_API_TOKEN"], "icl_abcdefgh12345678", "hunter2hunter2", "abcdef0123456789", channel]
+    lines = [
+        *secrets, *tokens[:2], f"postgresql://me:{tokens[2]}@host/db", f"Authorization: Bearer {tokens[3]}",
+        f"POST https://hooks.example.org/{channel}", "bobby",
+    ]  # fmt: skip
     log = "".join(
         json.dumps({"job_uuid": str(job), "text": line, "home": "/home/ana-maria/x"}) + "\n" for line in lines
     )
     settings.layout.job_log(job).write_text(log)
     (settings.layout.logs / "api.jsonl").write_text(log)
-    finish(job, JobState.FAILED, EngineFailed(f"at /home/ana-maria/music with {secrets[0]} near bobby {other}"))
+    finish(job, JobState.FAILED, EngineFailed(f"at /home/ana-maria/music with {secrets[1]} near bobby {other}"))
     out = tmp_path / "report.zip"
-    result = run("jobs", "bundle", job, "-o", out, **secret_settings, **ENVIRONMENT)
+    result = run(
+        "--config", file, "jobs", "bundle", job, "-o", out, **ENVIRONMENT, IRONCLAD_DATABASE_URL=None,
+        IRONCLAD_CONFIG=str(file),
+    )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    forbidden = [*secrets, "abcdef0123456789", "/home/ana-maria", "bobby", str(settings.layout.root)]
+    forbidden = [*secrets, *tokens, "/home/ana-maria", "bobby", str(settings.layout.root)]
     with zipfile.ZipFile(out) as archive:
+        shown = json.loads(archive.read("settings.json"))
+        assert shown["database_url"] == {"value": "***", "origin": str(shown["database_url"]["origin"])}
         for name in archive.namelist():
             content = archive.read(name).decode()
+            assert not name.endswith(".json") or json.loads(content) is not ...  # still what it says it is
             assert not [word for word in forbidden if word in content], name
         assert "user-1" in archive.read("logs/job.jsonl").decode()  # it was there to be taken out
 

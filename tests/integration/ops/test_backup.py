@@ -17,10 +17,9 @@ from ironclad import config
 from ironclad.db import schema
 from ironclad.errors import AlreadyRunning, BackupBroken, BadRequest, DiskFull, NotFound
 from ironclad.jobs import submit
-from ironclad.ops import backup, drill, pgtools
+from ironclad.ops import backup, drill, housekeeper, pgtools
 from ironclad.ops.backup import Drill, Manifest, Table
 from ironclad.ops.backup_metrics import BackupReader
-from ironclad.ops.housekeeper import Housekeeper
 from ironclad.ops.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -259,12 +258,12 @@ def test_old_dumps_go_but_the_newest_few_and_the_newest_proven_stay(settings: Se
     assert backup.expired(everything, now=NOW) == []
 
 
-def test_the_dispatcher_makes_one_when_the_newest_is_too_old(database: Database, settings: Settings) -> None:
+def test_housekeeping_makes_one_when_the_newest_is_too_old(database: Database, settings: Settings) -> None:
     assert backup.due(settings)
-    Housekeeper(database, settings).round()
+    housekeeper.tidy(database, settings)
     (made,) = [path for path, _ in backup.dumps(settings)]
     assert not backup.due(settings)
-    Housekeeper(database, settings).round()
+    housekeeper.tidy(database, settings)
     assert [path for path, _ in backup.dumps(settings)] == [made]
     assert backup.due(settings, now=(datetime.now(UTC) + timedelta(hours=31)).timestamp())
     never = settings.model_copy(update={"backup": config.BackupSettings(max_age_hours=0)})

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ironclad import durable
 from ironclad.jobs import submit
 from ironclad.jobs.ids import uuid7
-from ironclad.ops import orphans, prune
+from ironclad.ops import backup, housekeeper, orphans, prune
 from ironclad.ops.housekeeper import Housekeeper
 from ironclad.ops.orphans import Kind
 from ironclad.sections import PruneRule
@@ -227,23 +227,69 @@ def test_a_job_that_is_taken_up_again_is_spared(database: Database, settings: Se
     assert settings.layout.work_of(job).exists()
 
 
-def test_the_dispatcher_prunes_once_in_a_while(database: Database, settings: Settings, make: Any) -> None:
-    clock = [0.0]
-    keeper = Housekeeper(database, settings, lambda: clock[0])
+def test_a_round_sets_leftovers_aside_and_prunes(database: Database, settings: Settings, make: Any) -> None:
     job = make()
     folder = settings.layout.work_of(job)
     folder.mkdir()
+    (folder / "x").write_bytes(b"12345")
     age(folder, 8 * DAY)
     part = settings.layout.output / f".{job.hex}.1.part"
     part.write_bytes(b"half")
     age(part, 2 * DAY)
-    assert keeper.step() is False
-    clock[0] = 601.0
-    assert keeper.step() is True
-    keeper.wait(30)
+    assert housekeeper.since_last(database) is None
+    assert housekeeper.tidy(database, settings) == housekeeper.Round(set_aside=1, pruned=1, bytes=5)
     assert not folder.exists()
     assert not part.exists()
+    ago = housekeeper.since_last(database)
+    assert ago is not None
+    assert 0 <= ago < 60
+
+
+def test_only_one_round_at_a_time(database: Database, settings: Settings) -> None:
+    with housekeeper._alone(database) as first:
+        assert first
+        assert housekeeper.tidy(database, settings) is None
+    assert housekeeper.tidy(database, settings) == housekeeper.Round(0, 0, 0)
+
+
+def test_the_dispatcher_steps_in_where_the_flow_is_overdue(database: Database, settings: Settings) -> None:
+    settings = settings.model_copy(update={"backup": settings.backup.model_copy(update={"max_age_hours": 0.0})})
+    clock = [0.0]
+    keeper = Housekeeper(database, settings, lambda: clock[0])
     assert keeper.step() is False
-    clock[0] += 25 * 3600.0
+    clock[0] = 26 * 3600.0
+    assert keeper.step() is False  # the flow's turn: overdue is twice the interval
+    clock[0] = 49 * 3600.0
     assert keeper.step() is True
     keeper.wait(30)
+    clock[0] += 3600.0
+    assert keeper.step() is False
+    with database.session() as session:
+        session.execute(sa.text("UPDATE control SET updated_at = now() - interval '3 days' WHERE name = 'maintenance'"))
+    clock[0] += 3600.0
+    assert keeper.step() is True
+    keeper.wait(30)
+
+
+def test_a_backup_that_is_due_is_not_left_to_the_flow(database: Database, settings: Settings) -> None:
+    clock = [0.0]
+    keeper = Housekeeper(database, settings, lambda: clock[0])
+    clock[0] = 601.0
+    assert backup.due(settings)
+    assert keeper.step() is True
+    keeper.wait(60)
+    assert not backup.due(settings)
+
+
+def test_a_full_disk_is_pruned_at_once(database: Database, settings: Settings) -> None:
+    """Below the floor all pools are paused, so that no flow can do it."""
+    clock = [0.0]
+    keeper = Housekeeper(database, settings, lambda: clock[0])
+    old = settings.layout.orphaned / "old"
+    old.mkdir()
+    age(old, 31 * DAY)
+    assert keeper.step(low=True) is True
+    keeper.wait(30)
+    assert not old.exists()
+    clock[0] = 120.0
+    assert keeper.step(low=True) is False  # what could go is gone
