@@ -95,7 +95,10 @@ def _ingest(name: str, mode: str, *, across: bool) -> Protocol:
             if not ingest.recover(world.database, world.settings).pending:
                 break
         path = root(world) / "ana" / "01 Blue.flac"
-        if path.exists():  # the watcher finds it again
+        if (
+            path.exists()
+        ):  # the watcher finds it again, maybe after it was refused: ids are fixed here, so that row goes
+            world.rows("DELETE FROM job WHERE state = 'failed'")
             with contextlib.suppress(AlreadyReceived):
                 ingest.take(world.database, world.settings, _new(world, path, mode))
 
