@@ -44,6 +44,7 @@ STAGE_MODULES = (
     "ironclad.db.session",
     "ironclad.engines.builtin",
     "ironclad.library.scan",
+    "ironclad.notify.webhook",
     "numpy.fft",
     "numpy.random",
     "pwd",

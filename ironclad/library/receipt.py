@@ -119,7 +119,7 @@ class Receipt:
             if name not in _TYPES:
                 values["more"][name] = value
             elif _fits(value, _TYPES[name]):
-                values[name] = value
+                values[name] = tuple(value) if name in _LISTS else value
             else:
                 raise ValueError(f"{name} of a receipt cannot be {value!r:.80}")
         try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ironclad.engines.choice import Engine
     from ironclad.ops.health import HealthBoard
 
-EVERY_SECONDS: Final = 3.0
+EVERY_SECONDS: Final = 5.0
 STORAGE: Final = "storage"
 PREFECT: Final = "prefect api"
 """Components that several services have."""

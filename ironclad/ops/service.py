@@ -161,10 +161,12 @@ class ServiceRuntime:
                 raise SystemExit(EXIT_TEMPORARY)
 
     def _first_signal(self, number: int) -> float | None:
-        self.stop()
         orphaned = self._supervisor is not None and os.getppid() != self._supervisor
         if orphaned:
-            _mute()  # what read our output died with the supervisor; a library's print must not fail for that
+            # What read our output died with the supervisor; a library's print must not fail for that. Before `stop`:
+            # this is a thread of its own, and the service goes on at once.
+            _mute()
+        self.stop()
         self._log.info("stopping", signal=signal.Signals(number).name, orphaned=orphaned)
         return self.settings.services.stop_seconds if orphaned else None
 

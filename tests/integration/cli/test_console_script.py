@@ -61,7 +61,7 @@ def test_options_before_the_command_reach_the_services_that_it_starts(
     done = start(PROGRAM, "--data-dir", str(tmp_path / "else"), "run", "watchdog", environ=environment)
     assert done.returncode == 78
     assert not (tmp_path / "data").exists()
-    assert "no service watchdog" in done.stderr
+    assert "no service watchdog" in done.stdout
 
 
 def test_results_are_data_and_remarks_are_not(environment: dict[str, str], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ironclad.engines.hosts import LocalHosts
+from ironclad.engines.pool import HostPool
 from ironclad.jobs import control
 from ironclad.jobs.states import JobState
 from ironclad.stages.runner import Attempt
@@ -20,7 +22,7 @@ def test_a_hand_off_says_where_the_job_went(
     database: Database, settings: Settings, claims: Any, asked: bool  # noqa: FBT001 - a table's column
 ) -> None:  # fmt: skip
     claim = claims()
-    attempt = Attempt(database, settings, claim, "test")
+    attempt = Attempt(database, settings, claim, "test", LocalHosts(HostPool()))
     if asked:
         with database.session() as session:
             control.cancel(session, claim.job.job_uuid, actor="user:ana")
