@@ -38,9 +38,11 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 def cockpit(up: Installation, tmp_path: Path) -> Callable[..., Tmux]:
     """`cockpit("--read-only", size=(80, 24))`: the program in a terminal."""
 
-    def start(*arguments: str, size: tuple[int, int] = (80, 24), **environment: str) -> Tmux:
+    def start(
+        *arguments: str, size: tuple[int, int] = (80, 24), before: tuple[str, ...] = (), **environment: str
+    ) -> Tmux:
         return Tmux(
-            tmp_path, [*TUI, *arguments],
+            tmp_path, [*before, *TUI, *arguments],
             {
                 **up.environment, "XDG_STATE_HOME": str(tmp_path), "TERM": "xterm-256color", "LANG": "C.UTF-8",
                 **environment,
@@ -110,6 +112,17 @@ def test_a_terminal_that_shrinks_and_grows(cockpit: Callable[..., Tmux]) -> None
         terminal.until("▸ 2 Jobs")
         terminal.keys("P")
         terminal.until("E_PAUSED", "read-only")
+        terminal.keys("q")
+        assert terminal.ended() == 0
+
+
+def test_another_size_is_noticed_without_its_signal(cockpit: Callable[..., Tmux]) -> None:
+    with cockpit("--read-only", before=("env", "--block-signal=WINCH")) as terminal:
+        terminal.until("· read-only", "services")
+        terminal.resize(20, 5)
+        terminal.until("Too small:", "20x5.")
+        terminal.resize(80, 24)
+        terminal.until("▸ 1 Overview", "services")
         terminal.keys("q")
         assert terminal.ended() == 0
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, cast
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.widgets import Input
 
 from ironclad.errors import DatabaseUnavailable, IroncladError, SchemaMismatch
@@ -170,6 +174,7 @@ class IroncladApp(App[None]):
         self._reload_screen()
 
     def _tick(self) -> None:
+        self._fit_terminal()
         waited = self._now() - self._last_asked
         if self.trouble is not None:
             if waited >= _RETRY_SECONDS:
@@ -178,6 +183,15 @@ class IroncladApp(App[None]):
             self.happened()
         elif waited >= _IDLE_SECONDS:
             self._look()
+
+    def _fit_terminal(self) -> None:
+        """Notice another size without its signal, which multiplexers and serial lines lose now and then."""
+        if self.is_headless or self.is_web:
+            return
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # no terminal, or it is closed
+            now = Size(*os.get_terminal_size(sys.__stdout__.fileno()))  # type: ignore[union-attr] # see AttributeError
+            if now != self.size and now.area:
+                self.post_message(events.Resize(now, now))
 
     def _now(self) -> float:
         loop = self._loop
