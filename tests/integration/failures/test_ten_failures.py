@@ -22,10 +22,11 @@ from command_line import run_command
 
 from ironclad import durable
 from ironclad.config import load
+from ironclad.engines import admission
 from ironclad.engines.separation import HostSettings
 from ironclad.jobs import lease, reap, submit
 from ironclad.jobs.transition import load as load_job
-from ironclad.stages import filing, separate
+from ironclad.stages import filing
 from ironclad.stages.runner import run_claim
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("PYTHONPATH", str(site))
 
-    def hosts(settings: Settings, pool: str, make: Any = separate.host_settings) -> HostSettings:
+    def hosts(settings: Settings, pool: str, make: Any = admission.host_settings) -> HostSettings:
         made: HostSettings = make(settings, pool)
         return HostSettings(**{**{name: getattr(made, name) for name in made.__slots__}, "search_path": (site,)})
 
-    monkeypatch.setattr(separate, "host_settings", hosts)
+    monkeypatch.setattr(admission, "host_settings", hosts)
 
 
 def queue(database: Database, settings: Settings, file: Path, **fields: Any) -> UUID:
@@ -226,16 +227,16 @@ WORKER = """
 import sys
 from uuid import UUID
 from ironclad.config import load
-from ironclad.stages import separate
+from ironclad.engines import admission
 from ironclad.stages.runner import run_job
 from ironclad.engines.separation import HostSettings
 from pathlib import Path
 
-def hosts(settings, pool, make=separate.host_settings):
+def hosts(settings, pool, make=admission.host_settings):
     made = make(settings, pool)
     return HostSettings(**{**{n: getattr(made, n) for n in made.__slots__}, "search_path": (Path(sys.argv[2]),)})
 
-separate.host_settings = hosts
+admission.host_settings = hosts
 run_job(UUID(sys.argv[1]), 1, load(), worker="gpu-box")
 """
 
