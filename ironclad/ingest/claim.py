@@ -81,10 +81,27 @@ def take(database: Database, settings: Settings, new: NewJob) -> Outcome:
         DiskFull: it would have to be copied, and the disk floor would be broken. Nothing was done.
         DatabaseUnavailable: it is not certain that the row was inserted; calling again is safe.
     """
+    try:
+        job_uuid = _receive(database, settings, new)
+    except SourceMissing as exc:  # perhaps a watcher took it in this moment: then its job is the only one
+        with database.session() as session:
+            known = submit.taken(session, new)
+        raise (known or exc) from exc
+    return finish(database, settings, job_uuid)
+
+
+def _receive(database: Database, settings: Settings, new: NewJob) -> UUID:
     ensure_room(settings, new.source, new.stat.st_size, new.ingest_mode)
     with database.session() as session:
         job_uuid = submit.receive(session, new, settings).job_uuid
-    return finish(database, settings, job_uuid)
+        with durable.translated(new.source):
+            new.source.lstat()
+    return job_uuid
+
+
+def is_there(new: NewJob) -> bool:
+    """Whether the file is still the one that was seen. Once its row is in, nobody else can have claimed it since."""
+    return _key(new.source) == submit.source_key(new.stat)
 
 
 def ensure_room(settings: Settings, source: Path, size: int, mode: str) -> None:

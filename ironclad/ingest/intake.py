@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    from sqlmodel import Session
+
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.ingest.claim import Outcome
@@ -51,6 +53,14 @@ class Received:
     candidate: Candidate
     job_uuid: UUID | None
     problem: str = ""
+
+
+class _Settled(Exception):
+    """Of these files, no rows are wanted."""
+
+    def __init__(self, received: Sequence[Received]) -> None:
+        super().__init__()
+        self.received = received
 
 
 class Intake:
@@ -85,8 +95,22 @@ class Intake:
         return received
 
     def _receive(self, root: str, batch: Sequence[Candidate]) -> list[Received]:
+        try:
+            return self._insert(root, batch)
+        except _Settled as settled:
+            known = {one.candidate.path: one for one in settled.received}
+            rest = [candidate for candidate in batch if candidate.path not in known]
+            known.update((one.candidate.path, one) for one in (self._receive(root, rest) if rest else ()))
+            return [known[candidate.path] for candidate in batch]
+
+    def _insert(self, root: str, batch: Sequence[Candidate]) -> list[Received]:
+        """Insert the rows, or none of them and raise `_Settled`."""
         with self._database.session() as session:
-            jobs = submit.receive_many(session, [self._new(root, candidate) for candidate in batch], self._settings)
+            new = [self._new(root, candidate) for candidate in batch]
+            jobs = submit.receive_many(session, new, self._settings)
+            self._ensure_ours(session, root, [
+                (candidate, one) for candidate, one, (_, is_new) in zip(batch, new, jobs, strict=True) if is_new
+            ])  # fmt: skip
             received = []
             notes = []
             for candidate, (job_uuid, is_new) in zip(batch, jobs, strict=True):
@@ -103,6 +127,24 @@ class Intake:
                 )
             observations.note(session, root, notes)
         return received
+
+    def _ensure_ours(self, session: Session, root: str, inserted: Sequence[tuple[Candidate, NewJob]]) -> None:
+        """Raise `_Settled` if another watcher was done with a file between our look at it and our row.
+
+        A file's key is only unique while its claim is going on. Since the row is in now, no other claim can begin; one
+        that had ended before has taken the file away, or has noted why it was refused.
+        """
+        settled = []
+        for candidate, new in inserted:
+            if candidate.error is None:
+                if not claim.is_there(new):
+                    settled.append(Received(candidate, None, "It went away, or changed, in this moment."))
+                continue
+            known = observations.of_file(session, root, candidate.path)
+            if known is not None and known.status == REFUSED and known.source_key == submit.source_key(new.stat):
+                settled.append(Received(candidate, known.job_uuid))
+        if settled:
+            raise _Settled(settled)
 
     def _new(self, root: str, candidate: Candidate) -> NewJob:
         place = candidate.place

@@ -117,15 +117,25 @@ def receive(session: Session, new: NewJob, settings: Settings) -> Job:
     except IntegrityError as exc:
         # The other claim may have ended in this moment: its key is free again, but the file is its file all the same.
         row = session.execute(_OTHER, {"keys": [job.source_key]}).first()
-        other = session.scalar(_EVER, {"key": job.source_key}) if row is None else row.job_uuid
-        if other is None:
+        known = taken(session, new) if row is None else _already(job.source_path, row.job_uuid)
+        if known is None:
             raise
-        raise AlreadyReceived(f"{job.source_path} is job {other}.", job_uuid=other) from exc
+        raise known from exc
     record(
         session, job.job_uuid, "received", actor="ingest", attempt=0, to_state="received",
         source=job.source_path, size=job.source_size, user=job.user_id,
     )  # fmt: skip
     return load(session, job.job_uuid)
+
+
+def taken(session: Session, new: NewJob) -> AlreadyReceived | None:
+    """The error that names the newest job that was made of this very file, if there is one."""
+    other = session.scalar(_EVER, {"key": source_key(new.stat)})
+    return None if other is None else _already(display(new.source), other)
+
+
+def _already(source: str, job_uuid: UUID) -> AlreadyReceived:
+    return AlreadyReceived(f"{source} is job {job_uuid}.", job_uuid=job_uuid)
 
 
 def receive_many(session: Session, new: Sequence[NewJob], settings: Settings) -> list[tuple[UUID | None, bool]]:

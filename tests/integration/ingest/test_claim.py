@@ -243,6 +243,15 @@ def test_a_source_that_is_missing_from_the_start_makes_no_job(bench: Bench) -> N
     assert bench.jobs() == []
 
 
+def test_a_file_that_a_watcher_took_in_the_same_moment_names_its_job(bench: Bench) -> None:
+    new = bench.new(bench.drop("ana/a.mp3"))
+    assert claim.take(bench.database, bench.settings, new).state is JobState.QUEUED
+    with pytest.raises(AlreadyReceived) as caught:
+        claim.take(bench.database, bench.settings, new)
+    (job,) = bench.jobs()
+    assert caught.value.job_uuid == job.job_uuid
+
+
 @pytest.mark.usefixtures("bound_by_permissions")
 @pytest.mark.parametrize("mode", ["move", "copy", "link"])
 def test_an_unreadable_file_is_refused_and_left_where_it_is(bench: Bench, mode: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ironclad.config import WatchRoot
 from ironclad.errors import UnsafePath
 from ironclad.ingest import claim, observations
-from ironclad.ingest.intake import Candidate, Intake
+from ironclad.ingest.intake import Candidate, Intake, Received
 from ironclad.ingest.places import split
 from ironclad.ingest.why import Verdict, why
 from ironclad.jobs import submit
@@ -64,6 +64,48 @@ def test_a_refused_file_is_a_failed_job_at_once(bench: Bench, intake: Intake) ->
     refused = candidate(bench, "ana/1.mp3", error=UnsafePath("it leads out"))
     intake.receive(str(bench.input), [refused, candidate(bench, "ana/2.mp3", b"2")])
     assert [(job.state, job.error_code) for job in bench.jobs()] == [("failed", "E_UNSAFE_PATH"), ("received", None)]
+
+
+def test_a_file_that_another_watcher_was_done_with_since_our_look_is_no_second_job(
+    bench: Bench, intake: Intake
+) -> None:
+    seen = [candidate(bench, f"ana/{number}.mp3", bytes([number])) for number in range(3)]
+    taken = bench.input / "ana" / "1.mp3"
+    assert claim.take(bench.database, bench.settings, bench.new(taken)).state is JobState.QUEUED
+    received = intake.receive(str(bench.input), seen)
+    assert [one.candidate for one in received] == seen
+    assert [one.job_uuid is None for one in received] == [False, True, False]
+    assert len(bench.jobs("received")) == 2
+    assert len(bench.jobs()) == 3
+
+
+def test_a_file_that_changed_since_our_look_is_no_job_yet(bench: Bench, intake: Intake) -> None:
+    seen = candidate(bench, "ana/1.mp3")
+    bench.drop("ana/1.mp3", b"music that grew")
+    (received,) = intake.receive(str(bench.input), [seen])
+    assert received.job_uuid is None
+    assert "changed" in received.problem
+    assert bench.jobs() == []
+
+
+def test_a_file_that_another_watcher_refused_is_not_refused_again(bench: Bench) -> None:
+    refused = candidate(bench, "ana/1.mp3", error=UnsafePath("it leads out"))
+    begun = threading.Barrier(2)
+    received: list[Received] = []
+
+    def refuse() -> None:
+        intake = Intake(bench.database, bench.settings)
+        begun.wait(30)
+        received.extend(intake.receive(str(bench.input), [refused]))
+        intake.close()
+
+    threads = [threading.Thread(target=refuse) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    (job,) = bench.jobs()
+    assert [one.job_uuid for one in received] == [job.job_uuid] * 2
 
 
 def test_one_row_that_the_database_refuses_does_not_keep_the_others_back(bench: Bench, intake: Intake) -> None:
