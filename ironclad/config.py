@@ -42,6 +42,7 @@ from ironclad.worksections import (
     PoolSettings,
     PrefectSettings,
     ServiceSettings,
+    VirusSettings,
     WatchRoot,
 )
 
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     )
     ingest: IngestSettings = Field(default_factory=IngestSettings, description="Watching folders.")
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What a file may be.")
+    virus: VirusSettings = Field(default_factory=VirusSettings, description="Scanning for viruses.")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="Separation.")
     output: OutputSettings = Field(default_factory=OutputSettings, description="The library.")
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="Where tags come from.")

@@ -159,6 +159,22 @@ class SpeechAudio(InputError):
     hint = "Use `ironclad submit --force` to process it all the same."
 
 
+class Infected(InputError):
+    """The virus scanner found something in the file."""
+
+    code = "E_INFECTED"
+    hint = "Do not open it. If it is a false alarm, teach the scanner so and run `ironclad jobs retry JOB`."
+    links = ("security.md#viruses",)
+
+
+class BeyondScanner(InputError):
+    """The file is too large for the virus scanner."""
+
+    code = "E_BEYOND_SCANNER"
+    hint = "Raise the limits in clamd.conf (MaxFileSize …) and virus.max_bytes, or set virus.beyond to pass."
+    links = ("security.md#viruses",)
+
+
 class TooLarge(InputError):
     """The file is larger than the limit."""
 
@@ -507,6 +523,16 @@ class MetadataServiceUnavailable(IroncladError):
     retryable = True
     hint = "The track was processed with the tags it has; complete them later with `ironclad retag`."
     links = ("metadata.md",)
+
+
+class ScannerUnavailable(IroncladError):
+    """The virus scanner does not answer as it should."""
+
+    code = "E_SCANNER"
+    kind = ErrorKind.DEPENDENCY
+    retryable = True
+    hint = "Start clamd, or check virus.socket; `ironclad doctor` tries it. Songs wait and go on by themselves."
+    links = ("security.md#viruses",)
 
 
 class ChannelFailed(IroncladError):

@@ -53,6 +53,19 @@ class LimitSettings(Section):
     decode_memory_bytes: PositiveInt = Field(2 << 30, description="Address space of the decoding process, in bytes.")
 
 
+class VirusSettings(Section):
+    """Asking ClamAV about each file before anything else reads it."""
+
+    socket: Path | None = Field(None, description="The Unix socket of clamd; none asks nobody.")
+    seconds: Positive = Field(120.0, description="How long one file may take.")
+    max_bytes: PositiveInt = Field(
+        100 << 20, description="The largest file, in bytes, of which clamd's answer is believed; see its MaxFileSize."
+    )
+    beyond: Literal["refuse", "pass"] = Field(
+        "refuse", description="What becomes of a file that is too large to be scanned."
+    )
+
+
 class EngineRule(Section):
     """Which songs get which engine. All patterns given must match, whatever the case (`*`, `?`); none matches all."""
 

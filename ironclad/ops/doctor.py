@@ -75,6 +75,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("workers", services.workers, 20.0, deep=True),
     Check("certificate", host.certificate, 20.0, deep=True),
     Check("musicbrainz", online.musicbrainz, 30.0, deep=True),
+    Check("virus scanner", online.virus_scanner, 60.0, deep=True),
     Check("notifier", notify.channels, 60.0, deep=True),
     Check("service", services.services, 60.0),
     Check("pool", services.pools, 20.0),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ironclad.audio.decode import decode, probe
 from ironclad.audio.info import AudioInfo, AudioLimits
-from ironclad.stages import room
+from ironclad.stages import room, viruses
 from ironclad.stages.context import Stage, StageContext, StageResult
 
 if TYPE_CHECKING:
@@ -28,20 +28,25 @@ def limits(settings: LimitSettings) -> AudioLimits:
 
 
 def run(context: StageContext) -> StageResult:
-    """Probe, check for room on the disk, decode. Raises the `InputError` that fits, or `DiskFull`."""
+    """Scan, probe, check for room on the disk, decode.
+
+    Raises the `InputError` that fits, `ScannerUnavailable`, or `DiskFull`.
+    """
     wanted = limits(context.settings.limits)
+    scanned = viruses.demand(context)
     info: AudioInfo = probe(context.source, wanted, check=context.check)
     room.demand(context, info)
     decoded = decode(context.source, None, wanted, progress=context.fraction, check=context.check)
     return StageResult(
-        data={"info": info.to_dict(), "decoded": decoded.to_dict()},
+        data={"info": info.to_dict(), "decoded": decoded.to_dict(), **scanned},
         facts={"duration_seconds": decoded.frames / decoded.sample_rate},
     )
 
 
 def parameters(_job: Job, settings: Settings) -> Mapping[str, Any]:
-    """The limits decide what passes."""
-    return settings.limits.model_dump(mode="json")
+    """The limits decide what passes, and the scanner where there is one."""
+    virus = {"virus": settings.virus.model_dump(mode="json", exclude={"seconds"})} if settings.virus.socket else {}
+    return {**settings.limits.model_dump(mode="json"), **virus}
 
 
 STAGE = Stage(name="validate", version=1, run=run, parameters=parameters)

@@ -1,11 +1,12 @@
-"""Services of others: MusicBrainz."""
+"""Services of others: MusicBrainz, the virus scanner."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import ironclad
-from ironclad.ops.checks.outcome import ok, warn
+from ironclad.ops.checks.outcome import fail, ok, warn
+from ironclad.stages import viruses
 
 if TYPE_CHECKING:
     from ironclad.config import Settings
@@ -33,3 +34,17 @@ def musicbrainz(settings: Settings) -> list[Outcome]:
     if not service.contact:
         return [warn("answers, but no contact is set", "Set metadata.musicbrainz.contact: they ask for one.")]
     return [ok(f"{service.url} answers")]
+
+
+def virus_scanner(settings: Settings) -> list[Outcome]:
+    """The scanner finds a known signature in the smallest and in the largest file of which it is believed."""
+    daemon = viruses.scanner(settings.virus)
+    if daemon is None:
+        return [ok("none is asked (virus.socket)")]
+    remedy = "Start clamd, check virus.socket; until then songs wait. A limit: see docs/security.md#viruses."
+    try:
+        version = daemon.version()
+    except OSError as exc:
+        return [fail(f"{daemon.path} does not answer: {exc.strerror or exc}", remedy)]
+    problem = daemon.self_test()
+    return [fail(problem, remedy) if problem else ok(f"{version} finds what it should")]

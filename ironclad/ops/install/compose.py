@@ -8,8 +8,8 @@ from typing import Final
 
 import ironclad
 from ironclad.ops import directory
-from ironclad.ops.install import recipes
-from ironclad.ops.install.recipes import BASE_PORT, DATA, PREFECT_PORT, PROGRAM, UID
+from ironclad.ops.install import companions, recipes
+from ironclad.ops.install.recipes import BASE_PORT, CLAMAV_RUN, DATA, PREFECT_PORT, PROGRAM, UID
 
 _GRACE: Final = 30
 
@@ -72,6 +72,8 @@ def _worker(pool: str, after: str, grace: float) -> str:
       - "./ironclad.toml:/etc/ironclad/ironclad.toml:ro"
       # Filled from the image when it is new; named by the version, so that an upgrade brings its own.
       - "engines-{pool}:{DATA}/engines"
+      # The virus scanner's socket, where profile clamav runs and ironclad.toml names it.
+      - "clamav-run:{CLAMAV_RUN}:ro"
 """
     return _service(
         f"worker-{pool}", f"run worker --pool {pool}", memory="${IRONCLAD_WORKER_MEMORY:-8g}",
@@ -99,8 +101,9 @@ def _compose(project: Project) -> str:
         _service("notify", "run notify", memory="512m", cpus="0.5", more="    networks: [inside, outside]\n"),
         _worker("cpu", after_prefect, grace),
         _worker("gpu", after_prefect, grace),
-        _FULL,
-        _OBSERVABILITY,
+        companions.FULL,
+        companions.OBSERVABILITY,
+        companions.CLAMAV,
         _BOTTOM.replace("@VERSION@", ironclad.__version__),
     ]  # fmt: skip
     text = "".join(parts)
@@ -111,7 +114,8 @@ _TOP: Final = f"""# Made by `ironclad install compose`, which writes it anew at 
 # compose.override.yaml, which docker compose reads by itself and the command leaves alone.
 #
 # Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis and
-# traefik with TLS and passwords; gpu the worker of that pool; observability Prometheus and Grafana.
+# traefik with TLS and passwords; gpu the worker of that pool; observability Prometheus, Grafana, Loki and Alloy; clamav
+# the virus scanner.
 
 x-ironclad: &ironclad
   image: ironclad-audio:{ironclad.__version__}
@@ -193,104 +197,6 @@ _PREFECT: Final = f"""    # Its own run/: two servers may not meet there. prefec
       # Where browsers reach the API.
       PREFECT_UI_API_URL: ${{IRONCLAD_UI_URL:-http://127.0.0.1:{PREFECT_PORT}}}/api
 """
-_FULL: Final = """
-  redis:
-    image: redis:7.4-alpine
-    profiles: ["full"]
-    restart: unless-stopped
-    # Messages between the Prefect servers: small, and made anew when lost; our own queue is in PostgreSQL.
-    command: ["redis-server", "/run/secrets/redis_conf"]
-    user: "999:1000"
-    read_only: true
-    cap_drop: [ALL]
-    security_opt: ["no-new-privileges:true"]
-    secrets: [redis_conf]
-    volumes: ["redis:/data"]
-    networks: [inside]
-    mem_limit: 512m
-    cpus: 1.0
-    healthcheck:
-      test: ["CMD", "redis-cli", "ping"]
-      interval: 5s
-      timeout: 5s
-      retries: 12
-
-  traefik:
-    image: traefik:v3.5
-    profiles: ["full"]
-    restart: unless-stopped
-    # Routes are files: it needs no Docker socket, which would be the whole host.
-    command: ["--configFile=/etc/traefik/traefik.yaml"]
-    user: "65532:65532"
-    read_only: true
-    tmpfs: [/tmp]
-    cap_drop: [ALL]
-    security_opt: ["no-new-privileges:true"]
-    secrets: [ui_users]
-    volumes: ["./traefik/traefik.yaml:/etc/traefik/traefik.yaml:ro", "./traefik/routes:/etc/traefik/routes:ro"]
-    networks: [inside, outside]
-    # TLS and a password; another address than this host's own is for you to choose (.env).
-    ports: ["${IRONCLAD_PUBLISH:-127.0.0.1}:8443:8443"]
-    mem_limit: 256m
-    cpus: 1.0
-    healthcheck:
-      test: ["CMD", "traefik", "healthcheck", "--configFile=/etc/traefik/traefik.yaml"]
-      interval: 15s
-      timeout: 5s
-      retries: 4
-"""
-_OBSERVABILITY: Final = """
-  prometheus:
-    image: prom/prometheus:v3.5.0
-    profiles: ["observability"]
-    restart: unless-stopped
-    read_only: true
-    cap_drop: [ALL]
-    security_opt: ["no-new-privileges:true"]
-    networks: [inside, outside]
-    ports: ["127.0.0.1:9090:9090"]
-    volumes:
-      - "./prometheus.yml:/etc/prometheus/prometheus.yml:ro"
-      - "./observability/prometheus:/etc/prometheus/rules:ro"
-      - "prometheus:/prometheus"
-    mem_limit: 1g
-    cpus: 1.0
-    healthcheck:
-      test: ["CMD", "promtool", "check", "healthy"]
-      interval: 15s
-      timeout: 5s
-      retries: 4
-
-  grafana:
-    image: grafana/grafana:12.1.0
-    profiles: ["observability"]
-    restart: unless-stopped
-    read_only: true
-    tmpfs: [/tmp]
-    cap_drop: [ALL]
-    security_opt: ["no-new-privileges:true"]
-    secrets: [grafana_password]
-    environment:
-      GF_SECURITY_ADMIN_PASSWORD__FILE: /run/secrets/grafana_password
-      # Nothing is told to anybody.
-      GF_ANALYTICS_REPORTING_ENABLED: "false"
-      GF_ANALYTICS_CHECK_FOR_UPDATES: "false"
-      GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES: "false"
-      GF_PLUGINS_PREINSTALL_DISABLED: "true"
-    volumes:
-      - "./grafana:/etc/grafana/provisioning:ro"
-      - "./observability/dashboards:/etc/grafana/ironclad:ro"
-      - "grafana:/var/lib/grafana"
-    networks: [inside, outside]
-    ports: ["127.0.0.1:3000:3000"]
-    mem_limit: 512m
-    cpus: 1.0
-    healthcheck:
-      test: ["CMD", "curl", "--fail", "--silent", "http://127.0.0.1:3000/api/health"]
-      interval: 15s
-      timeout: 5s
-      retries: 4
-"""
 _BOTTOM: Final = """
 networks:
   # No way out of it: songs and tags stay here. Add `outside` to worker-cpu for MusicBrainz and cover art.
@@ -305,6 +211,9 @@ volumes:
   redis: {}
   prometheus: {}
   grafana: {}
+  loki: {}
+  clamav: {}
+  clamav-run: {}
 
 secrets:
   database_url: {file: ./secrets/database_url}

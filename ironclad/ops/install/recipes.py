@@ -1,4 +1,4 @@
-"""The files beside compose.yaml: image recipe, Prometheus, Grafana, traefik, and fresh secrets."""
+"""The files beside compose.yaml: image recipe, what others' services read, and fresh secrets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ UID: Final = 10001
 BASE_PORT: Final = 9640
 PREFECT_PORT: Final = 4200
 INNER_PORT: Final = 8080
+CLAMAV_RUN: Final = "/run/clamav"
 RULES: Final = ("ironclad.rules.yml", "ironclad.slo.yml")
 PREFECT_SERVERS: Final = ("prefect", "prefect-2")
 _MADE: Final = "# Made by `ironclad install compose`, which writes it anew at an upgrade.\n"
@@ -30,6 +31,9 @@ def render() -> dict[Path, str]:
         **_rules(),
         Path("grafana/datasources/prometheus.yaml"): _GRAFANA,
         Path("grafana/dashboards/ironclad.yaml"): _PROVIDER,
+        Path("loki/loki.yaml"): _LOKI,
+        Path("alloy/config.alloy"): _ALLOY,
+        Path("clamav/clamd.conf"): _CLAMD,
         Path("traefik/traefik.yaml"): _TRAEFIK,
         Path("traefik/routes/prefect.yaml"): _routes(),
     }
@@ -134,7 +138,7 @@ http:
 _SETTINGS: Final = "# Every setting is in docs/settings.md. Addresses and the data folder are set in compose.yaml.\n"
 _WHEELS: Final = "Wheels in this folder are preferred when images are built (`make release-check` makes one).\n"
 _ENVIRONMENT: Final = f"""# Read by docker compose; yours from now on. Nothing secret is in here.
-# What runs: minimal, or full; add gpu and observability, separated by commas.
+# What runs: minimal, or full; add gpu, observability, clamav, separated by commas.
 COMPOSE_PROFILES=minimal
 # minimal or full, as above: which of the two secrets/ folders is used.
 IRONCLAD_PARTS=minimal
@@ -164,6 +168,69 @@ datasources:
     access: proxy
     url: http://prometheus:9090
     isDefault: true
+  - name: Loki
+    uid: loki
+    type: loki
+    access: proxy
+    url: http://loki:3100
+"""
+_LOKI: Final = f"""{_MADE}auth_enabled: false
+server: {{http_listen_port: 3100}}
+common:
+  path_prefix: /loki
+  replication_factor: 1
+  ring: {{kvstore: {{store: inmemory}}}}
+  storage: {{filesystem: {{chunks_directory: /loki/chunks, rules_directory: /loki/rules}}}}
+schema_config:
+  configs:
+    - {{from: "2024-01-01", store: tsdb, object_store: filesystem, schema: v13, index: {{prefix: index_, period: 24h}}}}
+limits_config: {{retention_period: 720h}}
+compactor: {{working_directory: /loki/compactor, retention_enabled: true, delete_request_store: filesystem}}
+analytics: {{reporting_enabled: false}}
+"""
+# Few and bounded labels; job, user and trace stay in the line.
+_ALLOY: Final = f"""{_MADE.replace("#", "//", 1)}local.file_match "jobs" {{
+  path_targets = [{{"__path__" = "{DATA}/logs/jobs/*.jsonl", "job" = "ironclad-jobs"}}]
+}}
+
+loki.source.file "jobs" {{
+  targets    = local.file_match.jobs.targets
+  forward_to = [loki.process.ironclad.receiver]
+}}
+
+loki.process "ironclad" {{
+  stage.json {{
+    expressions = {{"service" = "service", "level" = "level", "at" = "at"}}
+  }}
+  stage.labels {{
+    values = {{"service" = "", "level" = ""}}
+  }}
+  stage.timestamp {{
+    source = "at"
+    format = "RFC3339Nano"
+  }}
+  forward_to = [loki.write.here.receiver]
+}}
+
+loki.write "here" {{
+  endpoint {{
+    url = "http://loki:3100/loki/api/v1/push"
+  }}
+}}
+// """  # the seal follows, which is a comment in most other languages only
+_CLAMD: Final = f"""{_MADE}# For larger files raise the three sizes, and virus.max_bytes in ironclad.toml.
+Foreground yes
+LocalSocket {CLAMAV_RUN}/clamd.sock
+LocalSocketMode 666
+DatabaseDirectory /var/lib/clamav
+User clamav
+StreamMaxLength 101M
+MaxFileSize 101M
+MaxScanSize 400M
+# Beyond a limit it says so, instead of OK.
+AlertExceedsMax yes
+# New signatures replace the old ones in place, instead of beside them in memory.
+ConcurrentDatabaseReload no
 """
 _PROVIDER: Final = f"""{_MADE}apiVersion: 1
 providers:

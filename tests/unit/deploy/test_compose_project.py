@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import fnmatch
 import hashlib
 import json
 import re
@@ -15,9 +16,11 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import jsonschema
 import pytest
+import scanner
 import yaml
 
 from ironclad.cli.main import COMMANDS
@@ -28,6 +31,7 @@ from ironclad.ops.install import compose, files, recipes
 from ironclad.ops.metrics import Metrics
 from ironclad.ops.reports import Reports
 from ironclad.ops.services import registry
+from ironclad.sandbox import clamd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +140,7 @@ def test_containers_of_others_are_confined_as_far_as_their_images_allow(name: st
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] == "CMD"
     assert re.fullmatch(r"[a-z/]+:v?\d[\w.-]*", service["image"]), "a tag, never latest"
-    if name != "postgres":  # its entry point changes the owner of its files
+    if name not in {"postgres", "clamav"}:  # their entry points change the owner of their files
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
     for variable, value in service.get("environment", {}).items():
@@ -156,8 +160,9 @@ def test_limits_are_set(name: str) -> None:
 def test_only_what_is_published_on_this_host_leaves_the_inner_network() -> None:
     assert PROJECT["networks"]["inside"]["internal"] is True
     for service in PROJECT["services"].values():
-        # The notifier's mail and chat servers are outside; it publishes nothing.
-        assert ("ports" in service) == ("outside" in service["networks"]) or service["command"] == ["run", "notify"]
+        # The notifier's mail and chat servers are outside, and the scanner's signatures; they publish nothing.
+        calls_out = service.get("command") == ["run", "notify"] or service is THEIRS["clamav"]
+        assert ("ports" in service) == ("outside" in service["networks"]) or calls_out
         assert all(
             port.startswith(("127.0.0.1:", "${IRONCLAD_PUBLISH:-127.0.0.1}:")) for port in service.get("ports", [])
         )
@@ -196,6 +201,49 @@ def test_dashboards_are_where_grafana_looks() -> None:
     assert len(boards) >= 5
     for board in boards:
         json.loads(compose.initial(compose.Project())[board])
+
+
+def test_the_jobs_logs_reach_loki_and_grafana(tmp_path: Path) -> None:
+    rendered = compose.render(compose.Project())
+    text = rendered[Path("alloy/config.alloy")]
+    (pattern,) = re.findall(r'"__path__" = "([^"]+)"', text)
+    job_log = settings_of(OURS["worker-cpu"], tmp_path).layout.job_log(UUID(int=1))
+    assert fnmatch.fnmatch(str(job_log), pattern)
+    assert any(volume.endswith(":/var/lib/ironclad:ro") for volume in THEIRS["alloy"]["volumes"])
+    port = yaml.safe_load(rendered[Path("loki/loki.yaml")])["server"]["http_listen_port"]
+    (push,) = re.findall(r'url = "([^"]+)"', text)
+    sources = yaml.safe_load(rendered[Path("grafana/datasources/prometheus.yaml")])["datasources"]
+    (shown,) = (one["url"] for one in sources if one["type"] == "loki")
+    for address in (urlsplit(push), urlsplit(shown)):
+        assert (address.hostname in THEIRS, address.port) == (True, port)
+    comments = [line for line in files.sealed(text).splitlines() if "#" in line]
+    assert comments
+    assert all(line.startswith("//") for line in comments), "in this language # begins no comment"
+
+
+def test_the_scanner_reads_what_is_believed_of_it_and_answers_where_workers_look(tmp_path: Path) -> None:
+    text = compose.render(compose.Project())[Path("clamav/clamd.conf")]
+    conf = dict(line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#"))
+    limits = {
+        name: int(conf[name].removesuffix("M")) << 20 for name in ("StreamMaxLength", "MaxFileSize", "MaxScanSize")
+    }
+    assert min(limits.values()) > settings_of(OURS["worker-cpu"], tmp_path).virus.max_bytes
+    assert conf["AlertExceedsMax"] == "yes"
+    folder = str(Path(conf["LocalSocket"]).parent)
+    assert f"clamav-run:{folder}" in THEIRS["clamav"]["volumes"]
+    for name in ("worker-cpu", "worker-gpu"):
+        assert f"clamav-run:{folder}:ro" in OURS[name]["volumes"]
+    assert not any(key.startswith("TCP") for key in conf), "over TCP it knows no password"
+
+
+@pytest.mark.skipif(scanner.program() is None, reason="ClamAV's clamd is not installed")
+def test_the_scanner_accepts_its_configuration(tmp_path: Path) -> None:
+    text = compose.render(compose.Project())[Path("clamav/clamd.conf")]
+    given = dict(line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#"))
+    own = {"LocalSocket", "DatabaseDirectory", "User", "Foreground"}
+    with scanner.running(**{key: value for key, value in given.items() if key not in own}) as path:
+        assert clamd.Clamd(path).self_test() == ""
+        assert "was not scanned" in clamd.Clamd(path, max_bytes=120 << 20).self_test()
 
 
 def test_traefik_leads_to_both_servers_and_asks_people_for_a_password() -> None:
@@ -242,7 +290,8 @@ def test_profiles() -> None:
     by_profile = {name: service.get("profiles", []) for name, service in PROJECT["services"].items()}
     assert {name: profiles for name, profiles in by_profile.items() if profiles} == {
         "prefect-2": ["full"], "redis": ["full"], "traefik": ["full"], "worker-gpu": ["gpu"],
-        "prometheus": ["observability"], "grafana": ["observability"],
+        "prometheus": ["observability"], "grafana": ["observability"], "loki": ["observability"],
+        "alloy": ["observability"], "clamav": ["clamav"],
     }  # fmt: skip
 
 
