@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 
-from ironclad.lograte import Limiter
+from ironclad.lograte import DROPPED, Limiter
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -44,6 +44,26 @@ def _secret(key: str) -> bool:
 def _mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         event[key] = "***" if _secret(key) else masked(value)
+    return event
+
+
+class _OfService:
+    """Puts the names of service and host into every line. Not context variables: threads begin without any."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._host = socket.gethostname()
+
+    def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("service", self.service)
+        event.setdefault("host", self._host)
+        return event
+
+
+def _dropped(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The number of a library's lines that were left out before this one."""
+    if number := getattr(event.get("_record"), DROPPED, 0):
+        event[DROPPED] = number
     return event
 
 
@@ -80,19 +100,12 @@ def configure(
         sample: beyond that, one line in so many.
     """
     out = stream or sys.stderr
-    host = socket.gethostname()
     limiter = Limiter(burst, sample)
-
-    def of_service(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event.setdefault("service", service)  # not a context variable: threads begin with an empty context
-        event.setdefault("host", host)
-        return event
-
     human = out.isatty() if human is None else human
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        of_service,
+        _OfService(service),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -114,11 +127,11 @@ def configure(
     handler = logging.StreamHandler(lines)  # libraries' own lines, in the same form
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*shared, _dropped, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
-    handler.addFilter(lambda record: limiter.admits(record.levelname.lower(), str(record.msg)))
+    handler.addFilter(limiter.admit)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
@@ -126,6 +139,12 @@ def get(**bound: Any) -> structlog.stdlib.BoundLogger:
     """A logger with more keys bound."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(**bound)
     return logger
+
+
+def service_name() -> str:
+    """The name of the service whose log this process writes; empty before `configure`."""
+    found = (one.service for one in structlog.get_config()["processors"] if isinstance(one, _OfService))
+    return next(found, "")
 
 
 def counts() -> dict[str, int]:
@@ -137,13 +156,14 @@ def counts() -> dict[str, int]:
 class JobLog:
     """One job's log file: JSON lines, appended to `path`, best effort.
 
-    Lines carry the host and what is bound to the context (the job's identity, attempt, stage). A log that cannot be
-    written never stops the work: the first failure is logged, the rest is dropped.
+    Lines carry the service, the host and what is bound to the context (the job's identity, attempt, stage). A log that
+    cannot be written never stops the work: the first failure is logged, the rest is dropped.
     """
 
     def __init__(self, path: Path, service: str = "") -> None:
         self._path = path
         self._failed = False
+        service = service or service_name()
         self._bound = {"host": socket.gethostname(), **({"service": service} if service else {})}
         self._render = structlog.processors.JSONRenderer()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, MutableMapping
 
 DROPPED: Final = "dropped"
@@ -55,9 +56,12 @@ class Limiter:
             event[DROPPED] = dropped
         return event
 
-    def admits(self, level: str, event: str) -> bool:
-        """The same for lines that are no structlog events (those of libraries)."""
-        return self._count(level, event) is not None
+    def admit(self, record: logging.LogRecord) -> bool:
+        """The same as a filter of the standard library's logging; the number dropped is put on the record."""
+        dropped = self._count(record.levelname.lower(), str(record.msg))
+        if dropped:
+            vars(record)[DROPPED] = dropped
+        return dropped is not None
 
     def counts(self) -> dict[str, int]:
         """Lines so far by level, and under `dropped` those left out."""

@@ -204,6 +204,10 @@ def _usual_inhibitions() -> tuple[InhibitSettings, ...]:
         InhibitSettings(
             source={"kind": "dependency_down"}, target={"kind": "job_failed", "error_kind": "dependency"}
         ),
+        InhibitSettings(source={"kind": "disk_low"}, target={"kind": "dependency_down", "dependency": "storage"}),
+        InhibitSettings(
+            source={"kind": "dependency_down"}, target={"kind": "service_lost"}, equal=("dependency",)
+        ),
     )  # fmt: skip
 
 
@@ -218,7 +222,7 @@ class NotifySettings(Section):
     )
     inhibit: tuple[InhibitSettings, ...] = Field(
         default_factory=_usual_inhibitions,
-        description="What is not told while something else fires; by default failed jobs, while the disk is full.",
+        description="What is not told while something else fires; by default what its cause explains.",
     )
     group_by: tuple[str, ...] = Field(("kind",), description="Labels that make a message of its own.")
     group_wait_seconds: float = Field(30.0, ge=0, description="How long a new group waits for more.")

@@ -26,6 +26,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from ironclad import log
+from ironclad.config import load
 from ironclad_flows import preload
 from ironclad_flows.processes import become_subreaper, children, die_with_parent, kill_group
 
@@ -133,8 +135,19 @@ class Server:
                 os.waitpid(-1, 0)
 
 
+def _log_as(service: str) -> None:
+    chosen = load().log
+    human = {"auto": None, "human": True, "json": False}[chosen.format]
+    log.configure(
+        service=service, level=chosen.level, human=human, stream=sys.stdout, burst=chosen.burst, sample=chosen.sample
+    )
+
+
 def main(arguments: list[str]) -> int:
-    """`FD MODULE…`: preload the modules and serve on the inherited socket. Returns the exit code."""
+    """`FD SERVICE MODULE…`: preload the modules and serve on the inherited socket. Returns the exit code.
+
+    What a run logs is logged as the service's, in the same form.
+    """
     connection = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(connection.fileno(), False)
     for number in _IGNORED:
@@ -145,7 +158,8 @@ def main(arguments: list[str]) -> int:
 
     server = Server(connection, child.main)
     try:
-        objects = preload.load((*preload.PREFECT_MODULES, *arguments[1:]))
+        _log_as(arguments[1])  # before Prefect is imported: it leaves handlers alone that are there
+        objects = preload.load((*preload.PREFECT_MODULES, *arguments[2:]))
     except BaseException:  # noqa: BLE001 - told to the worker, which raises it
         server.send(event="failed", error=traceback.format_exc())
         return 1

@@ -58,10 +58,12 @@ class ForkServer:
 
     Args:
         modules: what it preloads besides Prefect.
+        service: what the lines that runs log say as theirs.
     """
 
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, modules: Sequence[str], service: str = "worker") -> None:
         self._modules = tuple(modules)
+        self._service = service
         self._lock = asyncio.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -88,10 +90,13 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             self._server = subprocess.Popen(  # noqa: ASYNC220 - a fork and exec: milliseconds, at start only
-                [sys.executable, "-m", "ironclad_flows.forkserver", str(theirs.fileno()), *self._modules],
+                [
+                    sys.executable, "-m", "ironclad_flows.forkserver", str(theirs.fileno()), self._service,
+                    *self._modules,
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-            )
+            )  # fmt: skip
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE)
         try:
             async with asyncio.timeout(PRELOAD_SECONDS):

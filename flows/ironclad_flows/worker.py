@@ -112,6 +112,8 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
     wake_socket: WakeSocket | None = None
     run_environment: Mapping[str, str] = MappingProxyType({})
     """What every run sees besides the worker's own environment."""
+    log_as: str = "worker"
+    """The service that lines of runs are of."""
 
     _forks: ForkServer
     _context: FlowRunExecutorContext
@@ -125,7 +127,7 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
 
     async def setup(self) -> None:
         """Start the fork server, then what Prefect's worker needs."""
-        self._forks = ForkServer(self.preload)
+        self._forks = ForkServer(self.preload, self.log_as)
         self._exit_stack.push_async_callback(self._forks.close)
         await self._forks.start()
         await super().setup()

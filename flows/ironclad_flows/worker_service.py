@@ -17,6 +17,7 @@ from ironclad.config import load
 from ironclad.engines import admission, keeping
 from ironclad.errors import PrefectUnavailable
 from ironclad.jobs.slots import CHANGED
+from ironclad.ops import directory
 from ironclad.ops.heartbeat import libpq_url
 from ironclad_flows import environment
 from ironclad_flows.wake import WakeSocket
@@ -121,6 +122,7 @@ class WorkerService:
         worker.drain_seconds = self._settings.prefect.drain_seconds
         worker.handle_signals = False  # the service's runtime owns them
         worker.wake_socket = wake_socket
+        worker.log_as = directory.worker(self._pool)
         if self._preload is not None:
             worker.preload = tuple(self._preload)
         self._worker = worker

@@ -67,8 +67,14 @@ KINDS: Final[Mapping[str, Kind]] = {
         Severity.CRITICAL, "A service has fallen silent.", "Start it again; see `ironclad doctor` on its host."
     ),
     "service_unhealthy": Kind(Severity.ERROR, "A service does not work as it should.", "See `ironclad doctor`."),
-    "dependency_down": Kind(Severity.CRITICAL, "Something that Ironclad needs does not answer.", "`ironclad doctor`."),
-    "drift": Kind(Severity.WARNING, "Results differ from what they were.", "See the detail, and `ironclad doctor`."),
+    "dependency_down": Kind(
+        Severity.CRITICAL, "Something that Ironclad needs does not work.", "`ironclad health` shows all of it."
+    ),
+    "drift": Kind(
+        Severity.WARNING,
+        "Published files are not what was published.",
+        "`ironclad verify` names them; `ironclad replay JOB` makes a track anew.",
+    ),
     "backup_failed": Kind(Severity.ERROR, "A backup failed.", "See the detail; the last good backup is kept."),
     "channel_failing": Kind(
         Severity.ERROR,

@@ -104,6 +104,8 @@ class Glance:
     """Likewise, failed or quarantined."""
     events: tuple[Event, ...] = ()
     """Newest first."""
+    dead_letters: int = 0
+    """Notifications that were given up."""
 
     @property
     def waiting(self) -> int:
@@ -143,6 +145,7 @@ _SUMMARY = sa.text(
     "  + (SELECT count(*) FROM job WHERE held AND state = 'queued' AND dispatched_at IS NULL), "
     "'running', coalesce((SELECT sum(jobs) FROM running), 0)) AS states, "
     "(SELECT count(*) FROM job WHERE held AND state IN ('queued', 'waiting_retry')) AS held, "
+    "(SELECT count(*) FROM message WHERE state = 'dead') AS dead_letters, "
     "(SELECT json_object_agg(name, value) FROM control) AS switches, "
     "(SELECT json_agg(json_build_object('name', p.name, 'slots', p.slots, 'paused', p.paused, "
     "  'running', coalesce(running.jobs, 0), 'dispatched', coalesce(dispatched.jobs, 0), "
@@ -230,6 +233,7 @@ def glance(session: Session, *, events: int = 20, paces: Mapping[str, float] | N
         succeeded=succeeded,
         failed=failed,
         events=last_events(session, limit=events),
+        dead_letters=summary.dead_letters,
     )  # fmt: skip
 
 
@@ -286,6 +290,7 @@ def worst(view: Glance) -> Problem:
         (view.paused, "warn", "The pipeline is paused: nothing new starts.", "workers"),
         (paused, "warn", f"Paused: {paused}.", "workers"),
         (degraded, "warn", f"{_listed(degraded)} works worse than it should.", "health"),
+        (view.dead_letters, "warn", f"{_letters(view.dead_letters)} could not be delivered.", "health"),
         (unfed, "warn", f"Jobs wait for pool {unfed}, which is not among the dispatcher's pools.", "workers"),
         (stuck, "warn", f"Jobs wait for pool {stuck}, but none is running.", "workers"),
         (view.broken, "warn", f"{_jobs(view.broken)} failed and can be retried.", "failures"),
@@ -301,6 +306,10 @@ def _stuck(pool: PoolView) -> bool:
 
 def _jobs(number: int) -> str:
     return f"{number:,} job" if number == 1 else f"{number:,} jobs"
+
+
+def _letters(number: int) -> str:
+    return f"{number:,} notification" if number == 1 else f"{number:,} notifications"
 
 
 def _listed(services: list[Service]) -> str:

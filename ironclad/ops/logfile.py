@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -29,7 +30,7 @@ class ChildLog:
 
     def __init__(self, path: Path, service: str, *, max_bytes: int = MAX_BYTES, keep: int = KEEP) -> None:
         self._path = path
-        self._service = service
+        self._named = {"service": service, "host": socket.gethostname()}
         self._max_bytes = max_bytes
         self._keep = keep
         self._pending = b""
@@ -73,7 +74,7 @@ class ChildLog:
         if text.startswith("{") and text.endswith("}"):
             return line + b"\n"
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        return json.dumps({"event": text, "level": "output", "service": self._service, "at": at}).encode() + b"\n"
+        return json.dumps({"event": text, "level": "output", **self._named, "at": at}).encode() + b"\n"
 
     def _append(self, data: bytes) -> None:
         try:

@@ -312,8 +312,8 @@ class Attempt:
     def _say(self, event: str, **data: Any) -> None:
         identity = {"job_uuid": str(self.job.job_uuid), "user_id": self.job.user_id, "trace_id": self.job.trace_id}
         self.log.write(event=event, attempt=self.job.attempt, **identity, **data)
-        if event != "traceback":
-            log.get().info(event, **data)
+        if event != "traceback":  # its identity in words: the keeper's thread has none bound
+            log.get().info(event, **{"attempt": self.job.attempt, **identity, **data})
 
 
 def _unfinished(path: Path) -> bool:

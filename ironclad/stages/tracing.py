@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 import socket
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ironclad.sections import TraceSettings
     from ironclad.stages.runner import JobOutcome, StageOutcome
 
+_SWITCH = "OTEL_SDK_DISABLED"
 _HINT = "pip install 'ironclad-audio[otel]'"
 
 
@@ -101,9 +103,10 @@ class _Recorder:
             {"service.name": "ironclad", "service.version": ironclad.__version__, "host.name": socket.gethostname()}
         )
         # Not the process's global provider: whatever else uses OpenTelemetry here keeps its own.
-        provider = TracerProvider(
-            resource=resource, id_generator=Ids(), span_limits=SpanLimits(), shutdown_on_exit=False
-        )
+        with _switched_on():
+            provider = TracerProvider(
+                resource=resource, id_generator=Ids(), span_limits=SpanLimits(), shutdown_on_exit=False
+            )
         provider.add_span_processor(SimpleSpanProcessor(_exporter(self._spans)))
         self._tracer = provider.get_tracer("ironclad", ironclad.__version__)
         self._root = self._tracer.start_span(
@@ -157,6 +160,17 @@ class _Recorder:
     def _fail(self, span: Span | Any, error: BaseException) -> None:
         span.set_attribute("error.type", getattr(error, "code", type(error).__name__))
         span.set_status(self._api.StatusCode.ERROR, str(error))
+
+
+@contextlib.contextmanager
+def _switched_on() -> Iterator[None]:
+    """Flow runs have OpenTelemetry switched off for Prefect; our spans were asked for by a setting of ours."""
+    before = os.environ.pop(_SWITCH, None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_SWITCH] = before
 
 
 def _exporter(spans: list[ReadableSpan]) -> Any:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from ironclad.config import Settings
     from ironclad.db.session import Database
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(10_000)]
 
 
 def test_ten_thousand_events_five_kills(database: Database, environment: dict[str, str], settings: Settings) -> None:
     assert settings.layout.run.is_dir()
     with NotifyLab(database, environment, rate=0.3, notify=EACH_ALONE) as lab:
-        count = bombard(lab, 10_000, 5, seconds=3000)
+        count = bombard(lab, 10_000, 5, seconds=9000)
     print(count)  # noqa: T201 - the figures are the point
     assert count.lost == 0
     assert count.kills == 5
@@ -41,12 +41,12 @@ def test_a_storm_is_three_messages_and_its_end_is_told(
         for second in range(60):
             lab.publish(second * 17, 17)
             time.sleep(max(0.0, began + second + 1 - time.monotonic()))  # the storm's own pace is what is tested
-        lab.until_settled(600)
+        lab.until_settled(1800)
         storm = _sent(database)
         assert storm[1] == 60 * 17
         assert storm[0] <= 3
         lab.publish(0, 1020, status=Status.RESOLVED)
-        lab.until_settled(600)
+        lab.until_settled(1800)
         print(f"storm: {storm[0]} messages for {storm[1]} failures; all: {_sent(database)}")  # noqa: T201 - likewise
         assert any(call.json["title"].startswith("[RESOLVED] 1,020") for call in lab.sinks["hook"].received)
 

@@ -17,6 +17,7 @@ from ironclad.jobs.query import JobDetail, PoolView
 from ironclad.jobs.search import Filter
 from ironclad.jobs.states import JobState
 from ironclad.metadata.raster import Raster
+from ironclad.notify.query import MessageView
 from ironclad.ops.looking import ComponentHealth, DiskView, FolderSize, LogLine
 from ironclad_tui.source import Done, EngineView, Finding, LibraryView, MaintenanceView, SettingView
 
@@ -95,7 +96,7 @@ def glance(kind: str) -> Glance:
         return Glance(
             at=NOW, states={**view.states, "failed": 27, "quarantined": 1, "waiting_retry": 3}, held=1, paused=True,
             disk_low=False, services=(*services, late), running=running, succeeded=done, failed=bad, events=events,
-            pools=view.pools,
+            pools=view.pools, dead_letters=2,
         )  # fmt: skip
     return view
 
@@ -110,6 +111,7 @@ class Staged:
         self.error: IroncladError | None = None
         self.acted: list[tuple[str, tuple[UUID, ...], dict[str, Any]]] = []
         self.paused: list[tuple[str | None, bool]] = []
+        self.settled: list[tuple[str, tuple[UUID, ...]]] = []
         self.slots: dict[str, int | None] = {}
         self.gone: set[UUID] = set()
         self.asked: list[str] = []
@@ -242,6 +244,20 @@ class Staged:
             )  # fmt: skip
         return tuple(parts)
 
+    def letters(self) -> tuple[MessageView, ...]:
+        self._reach("letters")
+        if self.kind != "failing":
+            return ()
+        gone = {uuid_ for action, ids in self.settled for uuid_ in ids}
+        found = (
+            MessageView(uuid(70_002), "pager", "dead", "critical", "[CRITICAL] The disk is almost full",
+                        "The disk is almost full: nothing new starts.\nWhat to do: Free some space.", 1, ago(4000), 12,
+                        ago(300), "HTTP 503"),
+            MessageView(uuid(70_001), "ops", "dead", "error", "[ERROR] 812 jobs failed", f"812 times {HOSTILE}", 812,
+                        ago(9000), 1, ago(8999), "HTTP 401: no such token"),
+        )  # fmt: skip
+        return tuple(one for one in found if one.message_uuid not in gone)
+
     def engines(self) -> tuple[EngineView, ...]:
         data = {
             "title": "Stereo centre", "version": "1", "stems": ["vocals", "instrumental"], "devices": ["cpu"],
@@ -335,6 +351,11 @@ class Staged:
         self._reach("act")
         self.acted.append((action, tuple(job_uuids), options))
         return Done(tuple(job_uuids))
+
+    def settle(self, action: str, letters: Sequence[UUID]) -> int:
+        self._reach("settle")
+        self.settled.append((action, tuple(letters)))
+        return len(letters)
 
     def pause(self, pool: str | None, *, paused: bool) -> None:
         self._reach("pause")

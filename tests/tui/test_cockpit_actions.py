@@ -224,3 +224,58 @@ def test_a_job_that_never_was_is_said_to_be_gone() -> None:
         assert "This job is no longer there." in driver.frame()
 
     cockpit(Staged("busy"), visit)
+
+
+# --- notifications that were given up ---
+
+
+def test_a_notification_that_was_given_up_is_shown_and_sent_again_after_asking() -> None:
+    source = Staged("failing")
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("5")
+        frame = driver.frame()
+        assert "✗ given up" in frame
+        assert "[CRITICAL] The disk is almost full: HTTP 503" in frame
+        await driver.press("j")  # below the part that has failed
+        assert "Not delivered to pager" in driver.frame()
+        assert "after 12 attempts" in driver.frame()
+        assert "ironclad notify test pager" in driver.frame()
+        await driver.press("r")
+        assert "Send this notification again?" in driver.frame()
+        await driver.press("n")
+        assert source.settled == []
+        await driver.press("r", "y")
+        assert source.settled == [("resend", (uuid(70_002),))]
+        assert driver.toasts() == ["1 notification sent again."]
+        assert "HTTP 503" not in driver.frame()
+
+    cockpit(source, visit)
+
+
+def test_all_that_was_given_up_is_dismissed_after_asking_by_number() -> None:
+    source = Staged("failing")
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("5", "x")
+        assert driver.toasts() == ["There is no such notification here."]  # the cursor is on a part
+        await driver.press("X")
+        assert "Dismiss 2 notifications?" in driver.frame()
+        assert "Each is given up for good: nobody hears of it." in driver.frame()
+        await driver.press("y")
+        assert source.settled == [("drop", (uuid(70_002), uuid(70_001)))]
+        assert "given up" not in driver.frame()
+        await driver.press("x")  # there is none any more: the key does nothing
+        assert len(source.settled) == 1
+
+    cockpit(source, visit)
+
+
+def test_without_any_there_are_no_keys_for_them() -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("5")
+        assert "Send again" not in driver.frame()
+        await driver.press("X")
+        assert "Dismiss" not in driver.frame()
+
+    cockpit(Staged("busy"), visit)

@@ -21,6 +21,10 @@ _WORDS: Final = {
     "release": ("Release", "may start again", "released"),
     "replay": ("Replay", "runs again from that stage", "back in the queue"),
 }
+_LETTERS: Final = {
+    "resend": ("Send", " again", "goes back to its channel, with all its attempts", "sent again"),
+    "drop": ("Dismiss", "", "is given up for good: nobody hears of it", "dismissed"),
+}
 _UNDO: Final = {"hold": "release", "release": "hold", "cancel": "retry"}
 _SAME: Final = "the same engine"
 _BY_SETTINGS: Final = "s"
@@ -93,6 +97,25 @@ class Actions:
             _, error = done.failed[0]
             self._app.say(f"{len(done.failed):,} could not: {error}", title=error.code, severity="error")
         self._app.happened()
+
+    def settle(self, action: str, letters: Sequence[UUID]) -> None:
+        """Send notifications that were given up again, or dismiss them, after asking."""
+        if not letters:
+            self._app.say("There is no such notification here.", severity="warning")
+            return
+        verb, again, effect, word = _LETTERS[action]
+        what = "this notification" if len(letters) == 1 else f"{len(letters):,} notifications"
+
+        def told(count: int) -> None:
+            self._app.say(f"{count:,} {'notification' if count == 1 else 'notifications'} {word}.")
+            self._app.happened()
+
+        def answered(yes: bool | None) -> None:  # noqa: FBT001 - Textual's callback
+            if yes:
+                self._app.ask(f"letters {action}", lambda: self._app.source.settle(action, letters), told)
+
+        question = f"{verb} {what}{again}?"
+        self._app.push_screen(Confirm(question, [f"{'It' if len(letters) == 1 else 'Each'} {effect}."]), answered)
 
     def remember(self, what: str, call: Callable[[], None]) -> None:
         """The next undo."""

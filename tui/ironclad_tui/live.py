@@ -10,6 +10,7 @@ from ironclad.db import schema
 from ironclad.errors import BadRequest, IroncladError, Paused
 from ironclad.jobs import control, failures, listing, overview, query, slots
 from ironclad.jobs.feed import EVENT, PROGRESS, Feed
+from ironclad.notify import query as notifications
 from ironclad.ops import looking
 from ironclad_tui import local
 from ironclad_tui.source import Done, Finding, LibraryView, MaintenanceView
@@ -34,6 +35,7 @@ _TICK_SECONDS: Final = 1.0
 _PACE_SECONDS: Final = 30.0
 _LIBRARY_FILES: Final = 500
 _GROUP_PAGE: Final = 500
+_LETTERS: Final = 200
 _ART_POINTS: Final = (40, 40)
 
 
@@ -189,6 +191,11 @@ class LiveSource:
         """By the services' endpoints."""
         return looking.health(self._layout.run)
 
+    def letters(self) -> tuple[notifications.MessageView, ...]:
+        """Dead letters."""
+        with self._database.session() as session:
+            return tuple(notifications.messages(session, states=("dead",), limit=_LETTERS))
+
     def engines(self) -> tuple[EngineView, ...]:
         """Installed ones."""
         return local.engines(self._settings)
@@ -273,6 +280,15 @@ class LiveSource:
             else:
                 done.append(job_uuid)
         return Done(tuple(done), tuple(failed))
+
+    def settle(self, action: str, letters: Sequence[UUID]) -> int:
+        """As `ironclad notify dead resend` and `drop`."""
+        self._check_writable()
+        from ironclad.notify import control as delivery  # noqa: PLC0415 - the notifiers: only when somebody acts
+
+        call = {"resend": delivery.resend, "drop": delivery.drop}[action]
+        with self._database.session() as session:
+            return call(session, letters)
 
     def pause(self, pool: str | None, *, paused: bool) -> None:
         """A pool or the pipeline."""

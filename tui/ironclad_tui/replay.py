@@ -6,15 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ironclad.db.tables import Attempt, Job, JobEvent, StageRun
-from ironclad.errors import CATALOGUE, BadRequest, NotFound, Paused, Unexpected
+from ironclad.errors import BadRequest, NotFound, Paused
 from ironclad.jobs import overview, recording
 from ironclad.jobs.failures import FailureGroup
 from ironclad.jobs.listing import Count, JobRow, Sort, key_of
 from ironclad.jobs.pipeline import STAGES
 from ironclad.jobs.query import JobDetail, PoolView
-from ironclad.jobs.search import Filter, Term, moment
+from ironclad.jobs.search import Filter, moment
 from ironclad.jobs.states import JobState
 from ironclad.ops.looking import ComponentHealth, DiskView, LogLine
+from ironclad_tui.matching import holds
 from ironclad_tui.source import Done, EngineView, Finding, LibraryView, MaintenanceView, SettingView
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ironclad.jobs.feed import Notice
     from ironclad.jobs.recording import JobMoment, RecordedEvent, Recording
     from ironclad.metadata.raster import Raster
+    from ironclad.notify.query import MessageView
 
 _EVENTS: Final = 20
 _STEP_SECONDS: Final = 60.0
@@ -177,7 +179,7 @@ class RecordedSource:
 
     def _matching(self, wanted: Filter, sort: Sort) -> list[JobRow]:
         found = [_row(one) for one in self._jobs().values()]
-        found = [row for row in found if all(_holds(row, term) for term in wanted.terms)]
+        found = [row for row in found if all(holds(row, term) for term in wanted.terms)]
         if sort is Sort.FINISHED:
             found = [row for row in found if row.finished_at is not None]
         key: Callable[[JobRow], Any] = lambda row: key_of(row, sort)  # noqa: E731 - an annotation mypy needs
@@ -235,6 +237,10 @@ class RecordedSource:
         """Not recorded."""
         return ()
 
+    def letters(self) -> tuple[MessageView, ...]:
+        """Not recorded."""
+        return ()
+
     def engines(self) -> tuple[EngineView, ...]:
         """Not recorded."""
         return ()
@@ -279,6 +285,10 @@ class RecordedSource:
         """Refused: what happened has happened."""
         _refuse()
 
+    def settle(self, action: str, letters: Sequence[UUID]) -> int:  # noqa: ARG002 - likewise
+        """Refused."""
+        _refuse()
+
     def pause(self, pool: str | None, *, paused: bool) -> None:  # noqa: ARG002 - likewise
         """Refused."""
         _refuse()
@@ -321,34 +331,6 @@ def _row(one: JobMoment) -> JobRow:
         priority=0, duration_seconds=job.duration_seconds, created_at=job.created_at, started_at=one.started_at,
         finished_at=one.finished_at, not_before=None, worker=one.worker,
     )  # fmt: skip
-
-
-def _holds(row: JobRow, term: Term) -> bool:
-    return any(_one(row, term.field, value) for value in term.values) is not term.negated
-
-
-_FIELDS: Final[Mapping[str, Callable[[JobRow, Any], bool]]] = {
-    "state": lambda row, value: bool(row.state == value),
-    "user": lambda row, value: bool(row.user_id == value),
-    "engine": lambda row, value: bool(row.engine == value),
-    "stage": lambda row, value: bool(row.stage == value),
-    "pool": lambda row, value: bool(row.pool == value),
-    "since": lambda row, value: bool(row.created_at >= value),
-    "until": lambda row, value: bool(row.created_at < value),
-    "held": lambda row, value: row.held is value,
-    "error": lambda row, value: row.error_code is not None and _is_error(row.error_code, value),
-    "id": lambda row, value: str(row.job_uuid).startswith(value) or str(row.job_uuid).endswith(value),
-}
-
-
-def _is_error(code: str, value: str) -> bool:
-    return value in (code, CATALOGUE.get(code, Unexpected).kind.value)
-
-
-def _one(row: JobRow, field: str, value: Any) -> bool:
-    if field in _FIELDS:
-        return _FIELDS[field](row, value)
-    return str(value).casefold() in f"{row.name} {row.album or ''}".casefold()
 
 
 def _job(one: JobMoment) -> Job:

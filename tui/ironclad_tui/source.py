@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ironclad.jobs.query import JobDetail
     from ironclad.jobs.search import Filter
     from ironclad.metadata.raster import Raster
+    from ironclad.notify.query import MessageView
     from ironclad.ops.looking import ComponentHealth, DiskView, FolderSize, LogLine
 
 
@@ -147,6 +148,9 @@ class Source(Protocol):
     def health(self) -> tuple[ComponentHealth, ...]:
         """What the services on this machine say of themselves."""
 
+    def letters(self) -> tuple[MessageView, ...]:
+        """Notifications that were given up, the newest first."""
+
     def engines(self) -> tuple[EngineView, ...]:
         """The engines."""
 
@@ -179,6 +183,9 @@ class Source(Protocol):
 
     def act(self, action: str, job_uuids: Sequence[UUID], **options: Any) -> Done:
         """`retry`, `cancel`, `hold`, `release` or `replay` (stage, engine) for each job, each on its own."""
+
+    def settle(self, action: str, letters: Sequence[UUID]) -> int:
+        """`resend` or `drop` notifications that were given up; returns how many."""
 
     def pause(self, pool: str | None, *, paused: bool) -> None:
         """Pause or resume a pool, or (None) the pipeline."""

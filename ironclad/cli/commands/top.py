@@ -30,6 +30,7 @@ JSON: Final = {
         "held": "Waiting jobs that are held.",
         "paused": "Whether the whole pipeline is paused.",
         "disk_low": "Whether the disk floor is reached, so that nothing new starts.",
+        "dead_letters": "Notifications that were given up.",
         "disk": "path, total, free and floor, in bytes.",
         "pools": "Each with name, slots, paused, running, dispatched, waiting, oldest_waiting_seconds.",
         "running": "Each with job_uuid, name, stage, progress, elapsed_seconds, eta_seconds, worker, engine …",
@@ -68,6 +69,8 @@ def lines(view: Glance, data: dict[str, Any]) -> Iterator[str]:
     held = f", {view.held} held" if view.held else ""
     yield f"jobs: {', '.join(counts) or 'none yet'}{held}"
     yield f"last hour: {sum(view.succeeded)} succeeded, {sum(view.failed)} failed"
+    if view.dead_letters:
+        yield f"notifications: {view.dead_letters} given up: `ironclad notify dead list`"
     yield f"disk: {text.size(data['disk']['free'])} free of {text.size(data['disk']['total'])}"
     for grid in _grids(view, data):
         if grid.rows:

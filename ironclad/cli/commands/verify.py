@@ -15,6 +15,7 @@ from ironclad.cli.named import named
 from ironclad.errors import NoInstallation
 from ironclad.library.verify import Subset
 from ironclad.ops.library.checking import check_library
+from ironclad.ops.library.drift import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,8 @@ def verify(
 ) -> None:
     """Check published files against their receipts.
 
-    Ends with exit code 1 if a file is missing or not what was published. Nothing is changed.
+    Ends with exit code 1 if a file is missing or not what was published. No file is changed; who is notified hears of
+    what became worse or better since it was last checked.
     """
     settings = options.of(context).settings(quiet=True)
     part = None if subset is None else Subset.parse(subset)
@@ -59,7 +61,10 @@ def verify(
     problems: list[Check] = []
     checked = 0
     with _records(context) as database:
-        for one in check_library(root, settings, database, part, listen=decode):
+        checks = check_library(root, settings, database, part, listen=decode)
+        if database is not None:
+            checks = told(checks, database, settings.layout.output.absolute(), root, part)
+        for one in checks:
             checked += 1
             if not one.verdict.good:
                 problems.append(one)

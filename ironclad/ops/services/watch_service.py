@@ -74,7 +74,9 @@ def _engine_pool(settings: Settings) -> str:
 
 
 def report(health: HealthBoard, roots: list[RootStatus], polled: set[str]) -> None:
-    """Say how each root is. One that cannot be reached does not stop the others, so it is degraded, not failed.
+    """Say of each root whether it is there, and whether its changes are seen as they happen.
+
+    One that cannot be reached does not stop the others, so it is degraded, not failed.
 
     Args:
         health: where.
@@ -82,11 +84,12 @@ def report(health: HealthBoard, roots: list[RootStatus], polled: set[str]) -> No
         polled: the roots that a setting says to poll.
     """
     for number, root in enumerate(roots, start=1):
-        name = f"root {number}"
-        match root.how:
-            case How.UNKNOWN:
-                health.degraded(name, f"{root.path}: {root.reason}", _UNREACHABLE)
-            case How.POLLING if root.path not in polled:
-                health.degraded(name, f"{root.path} is polled: {root.reason}", _POLLED)
-            case _:
-                health.ok(name, f"{root.path}: {root.how}")
+        name, events = f"root {number}", f"root {number} events"
+        if root.how is How.UNKNOWN:
+            health.degraded(name, f"{root.path}: {root.reason}", _UNREACHABLE)
+            continue
+        health.ok(name, f"{root.path}: {root.how}")
+        if root.how is How.POLLING and root.path not in polled:
+            health.degraded(events, f"{root.path} is polled: {root.reason}", _POLLED)
+        else:
+            health.ok(events, str(root.how))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from mutagen.flac import FLAC
+from otlp import Collector, attributes
 
 from ironclad import durable
 from ironclad.config import Settings, load
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from conftest import Prefect, StartWorker
 
     from ironclad.db.session import Database
+    from ironclad.db.tables import Job
 
 POOL = "cpu"
 
@@ -35,6 +39,12 @@ def installation(prefect: Prefect, environment: dict[str, str]) -> Settings:
     settings = load(environ=environment)
     settings.layout.create()
     return settings
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
 
 
 @pytest.fixture
@@ -94,13 +104,44 @@ def files(make_song: Callable[..., Path], tmp_path: Path) -> list[Path]:
     return [make_song(tmp_path / "song.flac"), page]
 
 
-def test_jobs_end_in_prefect_as_they_do_in_our_database(
+def told_of(log: Path, job: Job) -> set[str]:
+    """The events of a job in a worker's log; each is one JSON object that says all that a line must."""
+    events = set()
+    for text in log.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text) if str(job.job_uuid) in text else {}  # whatever speaks of a job is JSON
+        if line.get("job_uuid") == str(job.job_uuid):
+            assert (line["service"], line["host"]) == ("worker-cpu", socket.gethostname())
+            assert (line["user_id"], line["trace_id"], line["attempt"]) == ("ana", job.trace_id, 1)
+            assert line["at"]
+            assert "stage" in line or not line["event"].startswith("stage_")
+            events.add(line["event"])
+    return events
+
+
+def one_identity(job: Job, installation: Settings, run: dict[str, Any], spans: dict[str, Any]) -> None:
+    """The job's trace id is in its spans, its log, Prefect's tags, and the tags of what was published."""
+    assert set(spans) == {"job", *pipeline.STAGES}
+    assert {span.trace_id.hex() for span in spans.values()} == {job.trace_id}
+    assert attributes(spans["job"])["ironclad.job_uuid"] == str(job.job_uuid)
+    for text in installation.layout.job_log(job.job_uuid).read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        assert (line["service"], line["host"]) == ("worker-cpu", socket.gethostname())
+        assert (line["job_uuid"], line["user_id"], line["trace_id"]) == (str(job.job_uuid), "ana", job.trace_id)
+        assert line["attempt"] == 1
+    assert {f"job:{job.job_uuid}", "user:ana", f"trace:{job.trace_id}"} <= set(run["tags"])
+    (track,) = installation.layout.output.rglob("*.flac")
+    assert FLAC(track)["ironclad_trace_id"] == [job.trace_id]
+
+
+def test_jobs_end_in_prefect_as_they_do_in_our_database(  # noqa: PLR0917 - fixtures
     prefect: Prefect, database: Database, dispatch: Callable[[list[Path]], list[UUID]], executor: PrefectExecutor,
-    files: list[Path],
+    files: list[Path], environment: dict[str, str], collector: Collector, installation: Settings, tmp_path: Path,
 ) -> None:  # fmt: skip
+    environment["IRONCLAD_TRACE__OTLP_ENDPOINT"] = collector.url
     song, refused = dispatch(files)
     stale = executor.submit(FlowRequest(song, 7, "validate", POOL, os.urandom(8).hex(), "an attempt of the future"))
-    run_id = flow_run_of(prefect, song)["id"]
+    succeeded_run = flow_run_of(prefect, song)
+    run_id = succeeded_run["id"]
 
     succeeded = prefect.ended(run_id, seconds=60)
     failed = prefect.ended(flow_run_of(prefect, refused)["id"], seconds=60)
@@ -117,6 +158,10 @@ def test_jobs_end_in_prefect_as_they_do_in_our_database(
     assert "E_NOT_AUDIO" in failed["message"]
     assert cancelled["type"] == "CANCELLED", "another attempt than the job's next runs nothing"
     assert "lost" in cancelled["message"]
+    traces = [collector.spans() for _ in (song, refused)]
+    one_identity(job, installation, succeeded_run, max(traces, key=len))
+    events = told_of(tmp_path / f"worker-{POOL}-0.log", job)
+    assert {"attempt_started", "stage_started", "stage_ended", "attempt_ended"} <= events
 
 
 def test_songs_of_one_worker_find_the_engine_warm(  # noqa: PLR0917 - fixtures
@@ -134,8 +179,8 @@ def test_songs_of_one_worker_find_the_engine_warm(  # noqa: PLR0917 - fixtures
         lines = installation.layout.job_log(job).read_text(encoding="utf-8").splitlines()
         said += [entry for entry in map(json.loads, lines) if entry["event"] == "separated"]
     assert [entry["warm"] for entry in said] == [False, True]
-    assert said[0]["host"] == said[1]["host"]
-    assert prefect.alive(said[0]["host"])  # it stays for the next song
+    assert said[0]["engine_host"] == said[1]["engine_host"]
+    assert prefect.alive(said[0]["engine_host"])  # it stays for the next song
 
 
 LATE = """

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TABLES = (
     "job, job_event, attempt, stage_run, artifact, observation, pool, control, worker, "
-    "notice, notification, alert, notify_group, message, notify_channel, silence"
+    "notice, notification, alert, notify_group, message, notify_channel, silence, health, health_event"
 )
 
 

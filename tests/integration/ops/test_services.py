@@ -117,7 +117,7 @@ def test_watch_started_and_stopped_many_times(settings: Settings, until: Until, 
         running = Running(WatchService(), settings)
         until(lambda: running.runtime.health.ready, "readiness")  # noqa: B023 - used at once
         names = {c.name for c in running.runtime.health.components()}
-        assert names == {"root 1", "storage", "file descriptors"}
+        assert names == {"root 1", "root 1 events", "storage", "file descriptors"}
         running.stop()
 
 
@@ -186,9 +186,10 @@ def test_roots_are_reported_one_by_one() -> None:
         RootStatus("/c", How.POLLING, "the setting says so"), RootStatus("/d", How.UNKNOWN, "it is not mounted"),
     ]  # fmt: skip
     report(board, roots, {"/c"})
-    assert [component.status for component in board.components()] == [
-        Status.OK, Status.DEGRADED, Status.OK, Status.DEGRADED,
-    ]  # fmt: skip
+    assert {component.name: component.status for component in board.components()} == {
+        "root 1": Status.OK, "root 1 events": Status.OK, "root 2": Status.OK, "root 2 events": Status.DEGRADED,
+        "root 3": Status.OK, "root 3 events": Status.OK, "root 4": Status.DEGRADED,
+    }  # fmt: skip
     assert all(component.remedy for component in board.components() if component.status is not Status.OK)
 
 

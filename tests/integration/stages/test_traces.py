@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import queue
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from otlp import Collector, attributes
 
 from ironclad.sections import TraceSettings
 from ironclad.stages import runner, tracing
@@ -26,54 +22,14 @@ if TYPE_CHECKING:
     from ironclad.jobs import lease
 
 
-class Collector:
-    """What a collector got; `status` is what it answers."""
-
-    def __init__(self) -> None:
-        self.requests: queue.Queue[ExportTraceServiceRequest] = queue.Queue()
-        self.status = 200
-        self.url = ""
-
-    def spans(self) -> dict[str, Any]:
-        """The spans of the next request, by name."""
-        (resource,) = self.requests.get(timeout=30).resource_spans
-        return {span.name: span for scope in resource.scope_spans for span in scope.spans}
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    state = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            assert self.path == "/v1/traces"
-            state.requests.put(ExportTraceServiceRequest.FromString(body))
-            self.send_response(state.status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Collector() as collector:
+        yield collector
 
 
 def traced(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update={"trace": TraceSettings(otlp_endpoint=url, timeout_seconds=2.0)})
-
-
-def attributes(span: Any) -> dict[str, Any]:
-    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in span.attributes}
 
 
 def test_a_song_is_a_trace_with_a_span_a_stage(
@@ -100,9 +56,11 @@ def test_a_song_is_a_trace_with_a_span_a_stage(
     assert all(claim.job.trace_id in line for line in text.splitlines())
 
 
-def test_a_failure_is_the_spans_error(
-    database: Database, settings: Settings, claims: Callable[..., lease.Claim], tmp_path: Path, collector: Collector
-) -> None:
+def test_a_failure_is_the_spans_error(  # noqa: PLR0917 - fixtures
+    database: Database, settings: Settings, claims: Callable[..., lease.Claim], tmp_path: Path, collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")  # as in flow runs, where it is meant for Prefect's own spans
     file = tmp_path / "page.flac"
     file.write_bytes(b"<html>no music</html>")
     runner.run_claim(database, traced(settings, collector.url), claims(file), worker="test")

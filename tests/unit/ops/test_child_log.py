@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING
 
 from ironclad.ops.logfile import ChildLog
@@ -19,7 +20,7 @@ def test_lines_are_kept_as_json_whatever_they_are(tmp_path: Path) -> None:
     assert [line["event"] for line in lines] == [
         "ours", "Traceback (most recent call last):", "\ufffd\ufffd", "last without newline",
     ]  # fmt: skip
-    assert lines[1]["service"] == "watch"
+    assert (lines[1]["service"], lines[1]["host"]) == ("watch", socket.gethostname())
     assert lines[1]["at"].endswith("Z")
 
 
