@@ -1,8 +1,9 @@
 """A real Prometheus scrapes a real installation under load; every query of every dashboard must return data.
 
-Starts `ironclad up` on a temporary folder and the `prometheus` program beside it, drops songs for about a minute, then
-asks Prometheus each query of `scripts/dashboards.py` and each expression of the rules. Exit status 1 if a query returns
-nothing, a rule fails, or a target is down.
+Starts `ironclad up` on a temporary folder, the notifier with a real HTTP sink included, and the `prometheus` program
+beside it, drops songs (and every fifth time something that is none) for about a minute, then asks Prometheus each query
+of `scripts/dashboards.py` and each expression of the rules. Exit status 1 if a query returns nothing, a rule fails, a
+target is down, or nobody was told of the failures.
 
     python benchmarks/observability.py [--seconds 60] [--songs 20]
 """
@@ -26,6 +27,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from installation import Installation, until
+from sinks import HttpSink
 
 from ironclad.audio import synth
 from ironclad.ops import directory
@@ -71,6 +73,10 @@ def songs(folder: Path, count: int) -> list[Path]:
         path = folder / f"{number:03d}.flac"
         synth.write_song(path, song.mixture, tags, rate=song.rate)
         made.append(path)
+        if number % 5 == 0:
+            page = folder / f"{number:03d}.mp3"
+            page.write_text(f"<html>no song {number}</html>", encoding="ascii")
+            made.append(page)
     return made
 
 
@@ -110,6 +116,14 @@ class Prometheus:
         self._log.close()
 
 
+def told_to(sink: HttpSink) -> dict[str, str]:
+    """Settings: one channel, to be told soon."""
+    return {
+        "IRONCLAD_NOTIFY__CHANNELS__OPS__URL": sink.url, "IRONCLAD_NOTIFY__CHANNELS__OPS__TYPE": "webhook",
+        "IRONCLAD_NOTIFY__GROUP_WAIT_SECONDS": "5", "IRONCLAD_NOTIFY__GROUP_INTERVAL_SECONDS": "20",
+    }  # fmt: skip
+
+
 def free_port() -> int:
     """A port that nobody has at the moment."""
     import socket  # noqa: PLC0415 - here only
@@ -138,7 +152,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = songs(folder / "songs", wanted.songs)
-        with Installation(folder / "data") as up:
+        with HttpSink() as sink, Installation(folder / "data", told_to(sink)) as up:
             prometheus = Prometheus(configuration(up, folder), folder, free_port())
             try:
                 load(up, files, wanted.seconds)
@@ -149,6 +163,9 @@ def main() -> int:
                 bad += queries(prometheus)
                 bad += rules(prometheus)
                 print(f"jobs: {up.states()}")
+                titles = [call.json["title"] for call in sink.received]
+                print(f"notifications: {titles}")
+                bad += not titles
             finally:
                 prometheus.stop()
     print("everything returned data" if not bad else f"{bad} problems")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.errors import IroncladError
-from ironclad.ops.checks import audio, host, notify, online, services
+from ironclad.ops.checks import audio, backups, host, notify, online, services
 from ironclad.ops.checks.outcome import Level, fail
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     Check("certificate", host.certificate, 20.0, deep=True),
     Check("musicbrainz", online.musicbrainz, 30.0, deep=True),
     Check("virus scanner", online.virus_scanner, 60.0, deep=True),
+    Check("backup", backups.backups, deep=True),
     Check("notifier", notify.channels, 60.0, deep=True),
     Check("service", services.services, 60.0),
     Check("pool", services.pools, 20.0),

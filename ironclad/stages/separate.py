@@ -133,8 +133,9 @@ def _separate(context: StageContext, engine: Engine, rung: Rung) -> Separation:
     forecast.observe(case, result.used.peak_rss)
     used = result.used
     context.log.write(
-        event="separated", engine_host=used.pid, warm=used.separations > 1, resumed_frames=result.resumed, expected_bytes=need,
-        peak_bytes=used.peak_rss, device_peak_bytes=used.device_peak_bytes, engine_seconds=round(result.seconds, 3),
+        event="separated", engine_host=used.pid, warm=used.separations > 1, resumed_frames=result.resumed,
+        expected_bytes=need, peak_bytes=used.peak_rss, device_peak_bytes=used.device_peak_bytes,
+        engine_seconds=round(result.seconds, 3),
     )  # fmt: skip
     return partial.finish(result, context.folder)
 

@@ -1,4 +1,7 @@
-"""`/health` of each service while PostgreSQL, Prefect, the disk and the engine are broken in turn, and afterwards."""
+"""`/health` of each service while PostgreSQL, Prefect, the disk, the engine and a channel are broken in turn.
+
+And afterwards: every service is ready again by itself, and what was missing was told once, and so was its end.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from installation import Installation, until
+from sinks import OK, Answer, HttpSink
 
 from ironclad.ops import directory
 
@@ -27,7 +31,7 @@ AIM = 10.0
 """Seconds within which a service says what is wrong; what was measured is printed."""
 PATIENCE = 60.0
 WEIGHTS = b"these are the weights"
-SERVICES = ("watch", "dispatch", "worker-cpu", "prefect")
+SERVICES = ("watch", "dispatch", "worker-cpu", "prefect", "notify")
 PLUGIN = f"""
 from dataclasses import replace
 from ironclad.engines import builtin
@@ -68,8 +72,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 class Trouble:
     """An installation to break, and what its services say."""
 
-    def __init__(self, up: Installation) -> None:
+    def __init__(self, up: Installation, sink: HttpSink) -> None:
         self.up = up
+        self.sink = sink
         self.took: list[str] = []
 
     def health(self, service: str) -> dict[str, Any]:
@@ -97,6 +102,16 @@ class Trouble:
     def _is(self, service: str, name: str, status: str) -> bool:
         return bool(self.component(service, name).get("status") == status)
 
+    def told(self, alert: str, status: str, count: int = 1) -> None:
+        """The sink has heard so many times that an alert is so; between two of one kind there is one of the other."""
+        until(f"{alert} told {status}", lambda: self._told(alert).count(status) >= count, PATIENCE * 2)
+        heard = self._told(alert)
+        assert heard == [("firing", "resolved")[number % 2] for number in range(len(heard))], heard
+
+    def _told(self, alert: str) -> list[str]:
+        calls = [call.json for call in list(self.sink.received)]
+        return [one["status"] for call in calls for one in call["alerts"] if one["alert"].startswith(alert)]
+
     def well(self, what: str) -> None:
         """Every service is ready again by itself, and no component is worse than ok."""
         began = time.monotonic()
@@ -117,20 +132,32 @@ def test_each_service_says_what_is_wrong_and_comes_back_by_itself(
     weights.write_bytes(WEIGHTS)
     own = {
         "PYTHONPATH": os.pathsep.join([str(tmp_path / "plugins"), os.environ.get("PYTHONPATH", "")]),
-        "IRONCLAD_ENGINE__NAME": "tape",
+        "IRONCLAD_ENGINE__NAME": "tape", "IRONCLAD_NOTIFY__SILENT_SECONDS": "30",
+        "IRONCLAD_NOTIFY__GROUP_WAIT_SECONDS": "1", "IRONCLAD_NOTIFY__GROUP_INTERVAL_SECONDS": "1",
+        "IRONCLAD_NOTIFY__BACKOFF_SECONDS": "0.5", "IRONCLAD_NOTIFY__BACKOFF_MAX_SECONDS": "1",
+        "IRONCLAD_NOTIFY__ATTEMPTS": "1000",
+        "IRONCLAD_NOTIFY__CHANNELS__OPS__TYPE": "webhook", "IRONCLAD_NOTIFY__CHANNELS__OPS__RATE_PER_MINUTE": "6000",
     }  # fmt: skip
-    up = Installation(small_disk / "data", own)
-    up.layout.create()
-    up.ironclad("models", "import", "tape", "big", str(weights), "--accept-licence")
+    with HttpSink() as sink:
+        up = Installation(small_disk / "data", {**own, "IRONCLAD_NOTIFY__CHANNELS__OPS__URL": sink.url})
+        up.layout.create()
+        up.ironclad("models", "import", "tape", "big", str(weights), "--accept-licence")
+        in_turn(up, sink, small_disk, make_song(tmp_path / "song.flac", 2.0))
+
+
+def in_turn(up: Installation, sink: HttpSink, small_disk: Path, song: Path) -> None:
+    """Break one thing after the other."""
     with up as running:
-        trouble = Trouble(running)
+        trouble = Trouble(running, sink)
         trouble.well("start")
+        time.sleep(30)  # notify.silent_seconds: before, the notifier takes what is missing for a machine that starts
         postgres(trouble)
         prefect(trouble)
         disk(trouble, small_disk)
         engine(trouble)
-        running.drop(make_song(tmp_path / "song.flac", 2.0))
-        assert running.settled(1, 120) == {"succeeded": 1}
+        channel(trouble)
+        running.drop(song)
+        assert running.settled(2, 120) == {"succeeded": 1, "failed": 1}
         changes = running.rows(
             "SELECT component, to_status FROM health_event WHERE service LIKE 'worker-cpu@%' ORDER BY id"
         )
@@ -149,7 +176,7 @@ def postgres(trouble: Trouble) -> None:
     try:
         trouble.says(
             "PostgreSQL",
-            dict.fromkeys(("watch", "dispatch", "worker-cpu", "prefect"), ("database", "failed")), began,
+            dict.fromkeys(SERVICES, ("database", "failed")), began,
         )  # fmt: skip
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -167,9 +194,11 @@ def prefect(trouble: Trouble) -> None:
         )
         assert trouble.health("prefect") == {}  # it cannot answer; Prometheus sees that as `up == 0`
         assert trouble.health("watch")["ready"]
+        trouble.told("dependency:prefect", "firing")
     finally:
         os.kill(pid, signal.SIGCONT)
     trouble.well("Prefect")
+    trouble.told("dependency:prefect", "resolved")
 
 
 def disk(trouble: Trouble, folder: Path) -> None:
@@ -196,8 +225,25 @@ def engine(trouble: Trouble) -> None:
     try:
         trouble.says("engine", {"worker-cpu": ("engine", "failed")}, began)
         assert "ironclad models" in trouble.component("worker-cpu", "engine")["detail"]
-        for service in ("watch", "dispatch", "prefect"):
+        for service in ("watch", "dispatch", "prefect", "notify"):
             assert trouble.health(service)["ready"]
+        trouble.told("dependency:engine@", "firing")
     finally:
         away.rename(model)
     trouble.well("engine")
+    trouble.told("dependency:engine@", "resolved")
+
+
+def channel(trouble: Trouble) -> None:
+    """The service that is notified refuses: what waits is tried again, and arrives when it takes messages again."""
+    page = trouble.up.folder / "page.mp3"
+    page.write_text("<html>no song</html>", encoding="ascii")
+    trouble.sink.decide = lambda: Answer(503, keep=False)
+    try:
+        trouble.up.drop(page)
+        until("a failed job", lambda: trouble.up.states().get("failed"), PATIENCE * 2)
+        trouble.says("channel", {"notify": ("channel ops", "degraded")}, time.monotonic())
+    finally:
+        trouble.sink.decide = lambda: OK
+    trouble.well("channel")
+    trouble.told("job:", "firing")

@@ -65,6 +65,7 @@ class Installation:
             environ={name: value for name, value in self.environment.items() if name.startswith("IRONCLAD_")}
         )
         self.layout = self.settings.layout
+        self.services = (*SERVICES, *(("notify",) if self.settings.notify.channels else ()))
         self.server = EmbeddedServer(self.layout.postgres)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -88,7 +89,7 @@ class Installation:
     def _all_ready(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise AssertionError(f"`ironclad up` ended with {self._process.returncode}:\n{self.log()[-3000:]}")
-        return all(self.is_ready(name) for name in SERVICES)
+        return all(self.is_ready(name) for name in self.services)
 
     def is_ready(self, name: str) -> bool:
         """Whether a service's own endpoint says that it is ready."""

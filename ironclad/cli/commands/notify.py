@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,16 +15,22 @@ from ironclad.errors import BadRequest
 from ironclad.notify import control, query
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-app = typer.Typer(
-    rich_markup_mode=None, add_completion=False, no_args_is_help=True,
-    help="Alerts, silences, dead letters; try a channel.",
-)  # fmt: skip
-silences = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-letters = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
-app.add_typer(silences, name="silence", help="Tell nobody of some things for a while.")
-app.add_typer(letters, name="dead", help="Messages that were given up.")
+    from sqlmodel import Session
+
+    from ironclad.cli.installation import Installation
+
+app, silences, letters = (
+    typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help=words)
+    for words in (
+        "Alerts, silences, dead letters; try a channel.",
+        "Tell nobody of some things for a while.",
+        "Messages that were given up.",
+    )
+)
+app.add_typer(silences, name="silence")
+app.add_typer(letters, name="dead")
 
 _ALERT: Final = "Each with key, kind, status, severity, since, changed_at, labels, data, acked_at, acked_by."
 _MESSAGE: Final = (
@@ -44,6 +51,7 @@ JSON: Final = {
     "notify dead drop": {"dropped": "How many."},
 }  # fmt: skip
 
+Alert = Annotated[str, typer.Argument(metavar="ALERT", help="Its key, or the end of it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Letters = Annotated[list[str] | None, typer.Argument(metavar="MESSAGE", help="Ids, or a part of them (`dead list`).")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
@@ -58,20 +66,15 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List alerts: what fires now, the newest first."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (_, session):
         found = query.alerts(session, everything=everything, limit=limit)
         view = query.overview(session)
-    if as_json:
-        output.print_json({"alerts": [query.as_dict(one) for one in found], "overview": query.as_dict(view)})
-        return
     grid = output.Grid(("ALERT", "SEVERITY", "STATE", "SINCE", "ABOUT", "ACKNOWLEDGED"), states="STATE", wide="ABOUT")
     for one in found:
         grid.add(one.key, one.severity, one.status, text.ago(one.since), one.name, one.acked_by)
-    if found:
-        grid.print()
-    else:
-        output.say("Nothing fires.")
-    for line in summary(view):
+    data = {"alerts": [query.as_dict(one) for one in found], "overview": query.as_dict(view)}
+    _listed(data, grid, "Nothing fires.", as_json=as_json)
+    for line in () if as_json else summary(view):
         output.say(line)
 
 
@@ -91,12 +94,12 @@ def summary(view: query.Overview) -> list[str]:
 @app.command(no_args_is_help=True)
 def show(
     context: typer.Context,
-    alert: Annotated[str, typer.Argument(metavar="ALERT", help="Its key, or the end of it.")],
+    alert: Alert,
     *,
     as_json: Json = False,
 ) -> None:
     """Show one alert, and who was told of it."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (_, session):
         found = query.alert(session, alert)
         told = query.told(session, found.key)
     if as_json:
@@ -124,12 +127,12 @@ def show(
 @app.command(no_args_is_help=True)
 def ack(
     context: typer.Context,
-    alert: Annotated[str, typer.Argument(metavar="ALERT", help="Its key, or the end of it.")],
+    alert: Alert,
     *,
     as_json: Json = False,
 ) -> None:
     """Acknowledge an alert: it is neither repeated nor escalated."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (installation, session):
         key = query.alert(session, alert).key
         control.acknowledge(session, key, actor=installation.actor)
     _done({"acknowledged": key}, f"Acknowledged {key}.", as_json=as_json)
@@ -169,7 +172,7 @@ def silence_add(
     length = now - text.parse_since(last, now)
     if length <= timedelta(0):
         raise BadRequest("--for takes a length of time: 30m, 2h, 3d.")
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (installation, session):
         ends_at = now + length
         number = control.silence(session, wanted, ends_at=ends_at, comment=comment, actor=installation.actor)
     data = {"silence": number, "ends_at": ends_at}
@@ -179,19 +182,13 @@ def silence_add(
 @silences.command("list")
 def silence_list(context: typer.Context, *, as_json: Json = False) -> None:
     """List the silences that have not ended."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (_, session):
         found = query.silences(session)
-    if as_json:
-        output.print_json({"silences": [query.as_dict(one) for one in found]})
-        return
     grid = output.Grid(("N", "MATCHES", "ENDS", "BY", "COMMENT"), right=frozenset({"N"}), wide="COMMENT")
     for one in found:
         matches = " ".join(f"{name}={pattern}" for name, pattern in one.matchers.items())
         grid.add(one.id, matches, text.ago(one.ends_at), one.created_by, one.comment)
-    if found:
-        grid.print()
-    else:
-        output.say("There is no silence.")
+    _listed({"silences": [query.as_dict(one) for one in found]}, grid, "There is no silence.", as_json=as_json)
 
 
 @silences.command("remove", no_args_is_help=True)
@@ -202,7 +199,7 @@ def silence_remove(
     as_json: Json = False,
 ) -> None:
     """End a silence now."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (_, session):
         control.end_silence(session, number)
     _done({"removed": number}, f"Silence {number} has ended.", as_json=as_json)
 
@@ -210,19 +207,13 @@ def silence_remove(
 @letters.command("list")
 def dead_list(context: typer.Context, *, as_json: Json = False) -> None:
     """List the messages that were given up, and what came back."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (_, session):
         found = query.messages(session, states=("dead",), limit=1000)
-    if as_json:
-        output.print_json({"messages": [query.as_dict(one) for one in found]})
-        return
     grid = output.Grid(("MESSAGE", "CHANNEL", "MADE", "ATTEMPTS", "TITLE", "ANSWER"), wide="ANSWER")
     for one in found:
         number = text.short_id(one.message_uuid)
         grid.add(number, one.channel, text.ago(one.made_at), one.attempt, one.title, one.answer)
-    if found:
-        grid.print()
-    else:
-        output.say("There is no dead letter.")
+    _listed({"messages": [query.as_dict(one) for one in found]}, grid, "There is no dead letter.", as_json=as_json)
 
 
 @letters.command("resend", no_args_is_help=True)
@@ -235,7 +226,7 @@ def dead_resend(
     as_json: Json = False,
 ) -> None:
     """Put dead letters back into the queue."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (installation, session):
         known = installation.settings.notify.channels
         if channel is not None and channel not in known:
             raise BadRequest(f"There is no channel {channel}; there is {', '.join(known) or 'none yet'}.")
@@ -246,9 +237,24 @@ def dead_resend(
 @letters.command("drop", no_args_is_help=True)
 def dead_drop(context: typer.Context, messages: Letters = None, *, every: All = False, as_json: Json = False) -> None:
     """Give dead letters up for good; they are forgotten after notify.keep_days."""
-    with opened(context) as installation, installation.database.session() as session:
+    with _session(context) as (_, session):
         count = control.drop(session, query.dead(session, _chosen(messages, every=every)))
     _done({"dropped": count}, f"{count} dropped.", as_json=as_json)
+
+
+@contextlib.contextmanager
+def _session(context: typer.Context) -> Iterator[tuple[Installation, Session]]:
+    with opened(context) as installation, installation.database.session() as session:
+        yield installation, session
+
+
+def _listed(data: dict[str, Any], grid: output.Grid, nothing: str, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(data)
+    elif grid.rows:
+        grid.print()
+    else:
+        output.say(nothing)
 
 
 def _chosen(messages: Sequence[str] | None, *, every: bool) -> Sequence[str]:

@@ -169,19 +169,23 @@ def clock(_settings: Settings) -> list[Outcome]:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     timex = ctypes.create_string_buffer(_TIMEX_BYTES)
-    state = libc.adjtimex(timex)
+    return [judge_clock(libc.adjtimex(timex), timex.raw)]
+
+
+def judge_clock(state: int, timex: bytes) -> Outcome:
+    """What adjtimex(2) says: its result, and the struct timex that it filled in."""
     if state == _TIME_ERROR:
         remedy = "Run a time service (chrony, systemd-timesyncd), else log times of several hosts do not fit together."
-        return [warn("the clock is not synchronised", remedy)]
+        return warn("the clock is not synchronised", remedy)
     if state < 0:
-        return [ok("the kernel does not say whether the clock is synchronised")]
+        return ok("the kernel does not say whether the clock is synchronised")
     # struct timex begins: modes (int), offset, freq, maxerror, esterror (longs), status (int); adjtimex(2).
-    offset, _, most, _, status = struct.unpack_from("@llll i", timex.raw, struct.calcsize("@i0l"))
+    offset, _, most, _, status = struct.unpack_from("@llll i", timex, struct.calcsize("@i0l"))
     seconds = offset / (1e9 if status & _STA_NANO else 1e6)
     detail = f"the clock is synchronised, {1000 * seconds:+.1f} ms off, at most {most / 1e6:.2f} s"
     if abs(seconds) > _OFF_SECONDS or most / 1e6 > _UNSURE_SECONDS:
-        return [warn(detail, "Look at the time service: `chronyc tracking` or `timedatectl timesync-status`.")]
-    return [ok(detail)]
+        return warn(detail, "Look at the time service: `chronyc tracking` or `timedatectl timesync-status`.")
+    return ok(detail)
 
 
 def open_files(settings: Settings) -> list[Outcome]:

@@ -35,6 +35,7 @@ class NotifyService:
     def run(self, runtime: ServiceRuntime) -> None:
         """Notify until the runtime stops."""
         settings = runtime.settings
+        runtime.probe({})
         database = Database.open(settings)
         try:
             report = Report(settings, runtime.health, runtime.metrics, database)

@@ -224,7 +224,7 @@ def test_a_warm_host_serves_the_next_song_and_what_it_took_is_known(
             assert budget.run(runs[-1], hosts=hosts).state == "succeeded"
     said = [budget.log(claim, "separated")[0] for claim in runs]
     assert [entry["warm"] for entry in said] == [False, True]
-    assert said[0]["host"] == said[1]["host"]
+    assert said[0]["engine_host"] == said[1]["engine_host"]
     assert said[0]["expected_bytes"] == 420 * 10**6
     assert said[1]["expected_bytes"] == pytest.approx(said[0]["peak_bytes"] * 1.1, rel=1e-6)
 
@@ -242,7 +242,7 @@ def test_the_runs_of_a_worker_share_the_hosts_of_its_keeper(
         lines = settings.layout.job_log(job.job_uuid).read_text(encoding="utf-8").splitlines()
         said += [entry for entry in map(json.loads, lines) if entry["event"] == "separated"]
     assert [entry["warm"] for entry in said] == [False, True]
-    assert said[0]["host"] == said[1]["host"]
+    assert said[0]["engine_host"] == said[1]["engine_host"]
 
 
 def test_a_full_disk_while_stems_are_written_waits_and_leaves_nothing(

@@ -18,6 +18,8 @@ from cryptography.x509.oid import NameOID
 from ironclad.config import load
 from ironclad.ops import certificates
 from ironclad.ops.certificates import Target, expiry, judge, targets
+from ironclad.ops.checks import host
+from ironclad.ops.checks.outcome import Level
 from ironclad.ops.health import HealthBoard, Status
 from ironclad.ops.metrics import Metrics
 
@@ -92,6 +94,23 @@ def test_health_and_metric(serve: Callable[..., int], days: float, status: Statu
     assert bool(component.remedy) == (status is not Status.OK)
     name = "ironclad_certificate_expiry_timestamp_seconds"
     assert metrics.registry.get_sample_value(name, {"endpoint": "prefect"}) == end.timestamp()
+
+
+@pytest.mark.parametrize(("days", "level"), [(400, Level.OK), (20.5, Level.WARN), (-3, Level.FAIL)])
+def test_doctor_and_health_judge_it(serve: Callable[..., int], tmp_path: Path, days: float, level: Level) -> None:
+    port = serve(datetime.now(UTC) + timedelta(days=days))
+    settings = load(
+        environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_PREFECT__API_URL": f"https://127.0.0.1:{port}/api"}
+    )
+    (outcome,) = host.certificate(settings)
+    assert (outcome.about, outcome.level) == ("prefect", level)
+    assert bool(outcome.remedy) == (level is not Level.OK)
+
+
+def test_doctor_and_health_say_when_nobody_answers(tmp_path: Path) -> None:
+    address = {"IRONCLAD_PREFECT__API_URL": "https://127.0.0.1:9/api", "IRONCLAD_DATA_DIR": str(tmp_path)}
+    (outcome,) = host.certificate(load(environ=address))
+    assert (outcome.level, bool(outcome.remedy)) == (Level.WARN, True)
 
 
 def test_words() -> None:
