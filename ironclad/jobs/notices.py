@@ -73,7 +73,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "drift": Kind(
         Severity.WARNING,
         "Published files are not what was published.",
-        "`ironclad verify` names them; `ironclad replay JOB` makes a track anew.",
+        "`ironclad verify` names them; `ironclad jobs replay JOB` makes a track anew.",
     ),
     "backup_failed": Kind(Severity.ERROR, "A backup failed.", "See the detail; the last good backup is kept."),
     "channel_failing": Kind(

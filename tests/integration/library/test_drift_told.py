@@ -53,7 +53,7 @@ def test_a_file_that_changed_is_told_once_and_again_when_it_is_as_it_was(
         data = session.execute(sa.text("SELECT data FROM notice")).scalar_one()
     assert data["job_uuid"] == str(job)
     assert data["name"] == "Ana/Colours/01 - Song 1 (Instrumental).flac"
-    assert "ironclad replay" in data["hint"]
+    assert "ironclad jobs replay" in data["hint"]
     file.write_bytes(content)
     for _ in range(2):
         assert run("verify").exit_code == 0
