@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from ironclad.library.verify import Check, Subset
 
 _PREFIX: Final = "drift:"
-_HINT: Final = "If nobody changed it on purpose, look at the disk; `ironclad jobs replay JOB --from organize` publishes the track anew."
+_HINT: Final = (
+    "If nobody changed it on purpose, look at the disk; `ironclad jobs replay JOB --from organize` publishes the track "
+    "anew."
+)
 # Of each file that was ever told: the last word.
 _FIRING: Final = sa.text(
     "SELECT alert FROM (SELECT DISTINCT ON (alert) alert, status FROM notice WHERE kind = 'drift' "
