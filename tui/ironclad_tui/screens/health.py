@@ -38,9 +38,9 @@ class HealthScreen(CockpitScreen):
     AUTO_FOCUS = "Grid"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "resend", "Send again"),
-        Binding("x", "dismiss", "Dismiss"),
+        Binding("x", "drop", "Dismiss"),
         Binding("R", "resend(True)", "Send all again"),
-        Binding("X", "dismiss(True)", "Dismiss all", show=False),
+        Binding("X", "drop(True)", "Dismiss all", show=False),
     ]
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class HealthScreen(CockpitScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The keys for notifications are there when there are some."""
-        if action in {"resend", "dismiss"}:
+        if action in {"resend", "drop"}:
             return bool(self._letters)
         return super().check_action(action, parameters)
 
@@ -143,7 +143,7 @@ class HealthScreen(CockpitScreen):
         """Send it, or all of them, again."""
         self.cockpit.actions.settle("resend", self._chosen(every=all_))
 
-    def action_dismiss(self, all_: bool = False) -> None:  # noqa: FBT001, FBT002 - likewise
+    def action_drop(self, all_: bool = False) -> None:  # noqa: FBT001, FBT002 - likewise
         """Give it, or all of them, up for good."""
         self.cockpit.actions.settle("drop", self._chosen(every=all_))
 
