@@ -138,7 +138,7 @@ class Host:
                 pid=self.pid, separations=self._separations, rss=done.rss, peak_rss=done.peak_rss,
                 device_bytes=done.device_bytes, device_peak_bytes=done.device_peak_bytes,
             )  # fmt: skip
-            return Separation(stems, done.seconds, dict(request.params), done.resumed, used)
+            return Separation(stems, done.seconds, dict(request.params), done.resumed, used, done.backend)
 
     def ping(self, seconds: float = 5.0) -> None:
         """Ask for a sign of life. Raises as `separate` does; `EngineStalled` if there is none in time."""

@@ -72,7 +72,7 @@ def separation_data(result: Separation) -> dict[str, Any]:
     stems = {name: {**asdict(stem), "path": str(stem.path)} for name, stem in result.stems.items()}
     return {
         "stems": stems, "seconds": result.seconds, "params": result.params, "resumed": result.resumed,
-        "used": asdict(result.used),
+        "used": asdict(result.used), "backend": result.backend,
     }  # fmt: skip
 
 
@@ -81,8 +81,9 @@ def separation_of(data: Mapping[str, Any]) -> Separation:
     try:
         stems = {name: StemFile(**{**stem, "path": Path(stem["path"])}) for name, stem in data["stems"].items()}
         return Separation(
-            stems, float(data["seconds"]), dict(data["params"]), int(data["resumed"]), Resources(**data["used"])
-        )
+            stems, float(data["seconds"]), dict(data["params"]), int(data["resumed"]), Resources(**data["used"]),
+            str(data.get("backend", "")),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise EngineProtocol(f"not a result: {exc}") from exc
 

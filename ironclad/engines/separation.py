@@ -107,6 +107,8 @@ class Separation:
     resumed: int = 0
     """Frames that were there already."""
     used: Resources = field(default_factory=Resources)
+    backend: str = ""
+    """What ran the networks; empty where the engine has no choice."""
 
 
 def resolved(spec: EngineSpec, model: str, request: SeparationRequest) -> SeparationRequest:

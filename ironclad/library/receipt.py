@@ -74,6 +74,8 @@ class Receipt:
     """What the engine was told: JSON data."""
     device: str = ""
     """cpu, cuda:0, …"""
+    backend: str = ""
+    """What ran the networks: pytorch, openvino, onnxruntime, …; empty for engines that know only one way."""
     steps: Sequence[Any] = ()
     """What had to be stepped down for want of memory, in order: JSON data; empty in nearly every case."""
     category: str = ""
@@ -159,7 +161,7 @@ class Receipt:
             "bleed (estimate)": _level(self.bleed_db, "dB"),
             "gain": _level(self.gain_db, "dB") if self.gain_db else "none",
             "engine": f"{self.engine} {self.engine_version}".strip(),
-            "device": self.device,
+            "device": " ".join(text for text in (self.device, self.backend) if text),
             "stepped down": ", ".join(str(step.get("step", "")) for step in self.steps),
             "model": " ".join(text for text in (self.model, (self.model_digest or "")[:12]) if text),
             "time": f"{sum(self.seconds.values()):.1f} s" if self.seconds else "",

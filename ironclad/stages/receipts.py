@@ -70,7 +70,7 @@ def build(
         lufs=round(output.integrated_lufs, 2), residual_db=round(residual_db, 2), bleed_db=bleed_db(context, kind),
         engine=separated["engine"], engine_version=separated["version"], model=separated["model"],
         model_digest=separated["model_digest"], parameters=separated["parameters"],
-        device=separated.get("device", ""), steps=separated.get("steps", []),
+        device=separated.get("device", ""), backend=separated.get("backend", ""), steps=separated.get("steps", []),
         category=context.outputs["categorize"].data["category"], ironclad=__version__, versions=versions(),
     )  # fmt: skip
     return receipt.to_dict()

@@ -59,7 +59,7 @@ def run(context: StageContext) -> StageResult:
         data={
             "engine": spec.name, "version": spec.version, "model": model.name, "device": made.rung.device,
             "model_digest": model.digest, "parameters": made.separation.params, "stems": stems,
-            "exact_sum": spec.exact_sum, "steps": made.steps,
+            "exact_sum": spec.exact_sum, "steps": made.steps, "backend": made.separation.backend,
         },
     )  # fmt: skip
 

@@ -88,9 +88,9 @@ class Separator(Protocol):
     """An engine at work. Both methods run on the host's main thread.
 
     It may have more than these: `devices()`, the kinds of device it can use on this machine, best first;
-    `device_memory()`, bytes held on the device now and at their peak in the last separation; and `resumes = True`, if
-    it goes on where `sinks.frames` says, with the very samples that it would have made in one go. An engine without
-    it begins anew.
+    `device_memory()`, bytes held on the device now and at their peak in the last separation; `backend`, the name of
+    what ran the networks in the last separation, for the receipt; and `resumes = True`, if it goes on where
+    `sinks.frames` says, with the very samples that it would have made in one go. An engine without it begins anew.
     """
 
     def load(self, request: LoadRequest) -> None:

@@ -156,7 +156,7 @@ class Done(Message):
     """The stems are complete, on disk, under their final names.
 
     `resumed` frames of them were there before. Memory in bytes, 0 where it is not known: resident now and at its peak
-    in this separation, and the same on the device.
+    in this separation, and the same on the device. `backend`: what ran the networks, where the engine tells.
     """
 
     tag: ClassVar[str] = "done"
@@ -168,6 +168,7 @@ class Done(Message):
     peak_rss: int = 0
     device_bytes: int = 0
     device_peak_bytes: int = 0
+    backend: str = ""
 
 
 @dataclass(frozen=True)

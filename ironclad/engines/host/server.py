@@ -168,7 +168,7 @@ class Server:
         device, device_peak = self._device_memory()
         done = Done(
             id=request.id, seconds=time.monotonic() - began, stems=stems, resumed=resume, rss=rss, peak_rss=peak_rss,
-            device_bytes=device, device_peak_bytes=device_peak,
+            device_bytes=device, device_peak_bytes=device_peak, backend=self._backend(),
         )  # fmt: skip
         self._channel.send(done)
 
@@ -180,6 +180,11 @@ class Server:
         except Exception:  # noqa: BLE001  # an engine's courtesy must not cost the finished stems
             traceback.print_exc()
             return 0, 0
+
+    def _backend(self) -> str:
+        """What ran the networks, where the engine tells."""
+        backend = getattr(self._separator, "backend", "")
+        return backend if isinstance(backend, str) else ""
 
     def _stats(self, request_id: int) -> Stats:
         rss, peak_rss = process.memory_bytes()

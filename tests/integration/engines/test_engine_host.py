@@ -50,6 +50,10 @@ def test_separates_several_recordings_on_one_warm_host(
     assert not psutil.pid_exists(engine.pid)
 
 
+def test_what_ran_the_networks_is_told_if_it_is_a_name(host: Start, request_for: Ask) -> None:
+    assert [host(name).separate(request_for()).backend for name in ("Echo", "Puzzling")] == ["numpy", ""]
+
+
 def test_only_the_stems_wanted_are_written(host: Start, request_for: Ask, tmp_path: Path) -> None:
     result = host("Echo").separate(request_for(stems=("rest",)))
     assert list(result.stems) == ["rest"]

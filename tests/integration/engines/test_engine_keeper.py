@@ -84,6 +84,7 @@ def test_one_host_serves_many_runs_and_loads_its_model_once(
     ]
     assert len({result.used.pid for result in results}) == 1
     assert [result.used.separations for result in results] == [1, 2, 3, 4, 5]
+    assert {result.backend for result in results} == {"numpy"}
     assert (tmp_path / "loads").read_text(encoding="ascii") == "1"
     assert steps[-1].fraction == 1.0
     assert results[0].stems["vocals"].path == tmp_path / "out" / "vocals.f32"

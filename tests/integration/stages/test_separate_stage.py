@@ -131,6 +131,7 @@ def test_memory_that_runs_out_is_stepped_down_to_what_fits(
     receipt = budget.record(claim, "recombine")["files"][0]["receipt"]
     assert receipt["steps"] == steps
     assert (receipt["device"], receipt["parameters"]["segment"], receipt["parameters"]["batch"]) == ("cpu", 2.0, 2)
+    assert receipt["backend"] == "halving"
     assert len(budget.log(claim, "step_down")) == 3
 
 

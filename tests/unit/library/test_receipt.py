@@ -92,6 +92,7 @@ def test_the_summary_leaves_out_what_was_not() -> None:
     assert summary.keys() == {"kind", "output", "length", "gain", "engine"}
     assert summary["length"] == "NOT equal to the source, offset 3"
     assert summary["gain"] == "-1.50 dB"
+    assert replace(RECEIPT, device="cpu", backend="openvino").summary()["device"] == "cpu openvino"
     assert replace(RECEIPT, offset_samples=5).summary()["length"] == "equal to the source, offset 5"
 
 

@@ -32,6 +32,11 @@ class DemucsSeparator:
         self._loaded: backends.Loaded | None = None
         self._chosen = ""
 
+    @property
+    def backend(self) -> str:
+        """What runs the networks now."""
+        return "" if self._loaded is None else self._loaded.backend
+
     @staticmethod
     def devices() -> list[str]:
         """Kinds of device that can be used on this machine, best first."""

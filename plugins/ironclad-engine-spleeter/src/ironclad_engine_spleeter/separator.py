@@ -37,6 +37,8 @@ class SpleeterSeparator:
         self._folder = Path()
         self._networks: graphs.Networks | None = None
         self._reference: Reference | None = None
+        self.backend = ""
+        """What ran the networks in the last separation."""
 
     @staticmethod
     def devices() -> list[str]:
@@ -93,7 +95,7 @@ class SpleeterSeparator:
         if unknown := set(sinks.wanted) - set(self._recipe.stems):
             made = ", ".join(self._recipe.stems)
             raise EngineError("model", f"the model makes {made}, not {', '.join(sorted(unknown))}")
-        backend = self._choose(str(params["backend"]))
+        backend = self.backend = self._choose(str(params["backend"]))
         self._prepare(backend)
         band, wiener = str(params["bandwidth"]), bool(params["wiener"])
         if backend == "tensorflow" and self._reference is not None:

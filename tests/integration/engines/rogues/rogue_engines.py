@@ -23,6 +23,8 @@ from ironclad.engines.host.api import EngineError
 class Echo:
     """Well-behaved: `vocals` is half the mixture, `rest` the other half; `steps` progress events, `pause` s apart."""
 
+    backend: Any = "numpy"
+
     def __init__(self) -> None:
         self.loads = 0
 
@@ -52,6 +54,12 @@ class Chatty(Echo):
         os.write(1, b"downloading 3%\n")
         subprocess.run(["/bin/echo", "from a child"], check=True)
         print("and to stderr", file=sys.stderr)
+
+
+class Puzzling(Echo):
+    """Says what ran it in a form that nobody expects."""
+
+    backend = 7
 
 
 class Raising(Echo):
@@ -208,6 +216,7 @@ class Budget(Echo):
     """
 
     resumes = True
+    backend = "halving"
 
     def load(self, request: Any) -> None:
         self.request = request
