@@ -51,7 +51,7 @@ class MemoryModel:
     """Peak memory of the engine host in bytes: `base + per_second·seconds + per_segment_second·segment·batch`.
 
     `seconds` is the recording's length; `segment` (seconds) and `batch` are the values of the parameters named here
-    (1 where a name is empty). An engine that streams has `per_second = 0`.
+    (1 where a name is empty; 0 leaves the choice to the engine). An engine that streams has `per_second = 0`.
     """
 
     base: int
@@ -63,14 +63,26 @@ class MemoryModel:
     """Values of the segment parameter to step down to when memory runs out; none: by halves, to its minimum or 1."""
     batches: tuple[int, ...] = ()
     """The same for the batch parameter."""
+    cpu_batch: int = 0
+    """The batch that the engine chooses itself on the CPU; 0: not known."""
+    apart: tuple[str, ...] = ()
+    """Other parameters that change it: what was measured with other values of theirs is kept apart."""
 
-    def estimate(self, frames: int, rate: int, values: Mapping[str, ParameterValue] | None = None) -> int:
+    def segment(self, values: Mapping[str, ParameterValue]) -> float:
+        """Seconds at a time; where the engine chooses, the most that is declared."""
+        return float(values.get(self.segment_parameter, 1)) or max(self.segments, default=1.0)
+
+    def batch(self, values: Mapping[str, ParameterValue], device: str = "cpu") -> float:
+        """Segments at a time; where the engine chooses, what it does on the CPU, else the most that is declared."""
+        own = self.cpu_batch if device == "cpu" else 0
+        return float(values.get(self.batch_parameter, 1)) or own or max(self.batches, default=1)
+
+    def estimate(
+        self, frames: int, rate: int, values: Mapping[str, ParameterValue] | None = None, device: str = "cpu"
+    ) -> int:
         """Bytes for a recording of `frames` samples per channel at `rate` Hz with these parameter values."""
-        values = values or {}
-        # 0 leaves the choice to the engine: then the largest that is declared is reckoned with.
-        segment = float(values.get(self.segment_parameter, 1)) or max(self.segments, default=1.0)
-        batch = float(values.get(self.batch_parameter, 1)) or max(self.batches, default=1)
-        return int(self.base + self.per_second * frames / rate + self.per_segment_second * segment * batch)
+        size = self.segment(values or {}) * self.batch(values or {}, device)
+        return int(self.base + self.per_second * frames / rate + self.per_segment_second * size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +127,8 @@ class PrivateEnvironment:
     """What operators call it, where there are several to choose from."""
     title: str = ""
     """What it is for, in a few words."""
+    memory: MemoryModel | None = None
+    """Where what runs in it takes other memory than the engine and its models say."""
     variants: tuple[PrivateEnvironment, ...] = ()
     """Others that can take its place (`engines install --variant`), as one without a large framework."""
 
@@ -201,9 +215,17 @@ class EngineSpec:
     def memory_for(
         self, frames: int, rate: int, *, model: str = "", values: Mapping[str, ParameterValue] | None = None
     ) -> int:
-        """Estimated peak bytes of the host for `frames` samples per channel at `rate` Hz."""
-        resolved = self.resolve(values or {})
-        return (self.model(model).memory or self.memory).estimate(frames, rate, resolved)
+        """Estimated peak bytes of the host for `frames` samples per channel at `rate` Hz, on the CPU."""
+        return self.memory_of(model).estimate(frames, rate, self.resolve(values or {}))
+
+    def memory_of(self, model: str = "", variant: str = "") -> MemoryModel:
+        """What a model takes in a variant of the environment (the usual one for an empty name)."""
+        environment = self.environment
+        if variant and isinstance(environment, PrivateEnvironment):
+            for one in environment.choices:
+                if one.name == variant and one.memory is not None:
+                    return one.memory
+        return self.model(model).memory or self.memory
 
     def resolve(self, values: Mapping[str, object]) -> dict[str, ParameterValue]:
         """Every parameter with its value or default. Raises `BadRequest` that lists all problems at once."""
@@ -261,8 +283,15 @@ def _contradictions(spec: EngineSpec) -> list[str]:
     files = [file for model in spec.models for file in model.files]
     settings = [parameter.name for parameter in spec.parameters]
     memories = [spec.memory, *(model.memory for model in spec.models if model.memory)]
+    if isinstance(spec.environment, PrivateEnvironment):
+        memories += [one.memory for one in spec.environment.choices if one.memory]
     variants = [one["name"] for one in _variants(spec.environment)]
-    needed = {name for memory in memories for name in (memory.segment_parameter, memory.batch_parameter) if name}
+    needed = {
+        name
+        for memory in memories
+        for name in (memory.segment_parameter, memory.batch_parameter, *memory.apart)
+        if name
+    }
     rules = [
         (not _NAME.fullmatch(spec.name), "the name must be lower-case letters, digits and dashes"),
         (not _ENTRY.fullmatch(spec.entry), f"the entry {spec.entry!r} is not module:callable"),

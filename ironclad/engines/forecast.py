@@ -1,9 +1,10 @@
 """How much memory a separation will take on this machine: as the plugin declares, corrected by what was measured here.
 
 Each finished separation reports the peak of its host. `memory-HOST.json` beside the engines' environments keeps the
-highest for each engine, version, model, device, segment and batch (an outlier fades by a tenth with each further
-measurement). Exactly the same again is expected to take that and a tenth more; other segments and batches are
-expected as declared, scaled by how far measurements of that model were off.
+highest for each engine, version, variant of its environment, model, device, segment, batch and whatever else the plugin
+says that memory depends on (an outlier fades by a tenth with each further measurement). Exactly the same again is
+expected to take that and a tenth more; other segments and batches are expected as declared, scaled by how far
+measurements of that model were off.
 """
 
 from __future__ import annotations
@@ -43,27 +44,31 @@ class Case:
     """All parameters."""
     frames: int
     rate: int
+    variant: str = ""
+    """Which of the engine's environments it runs in."""
 
     @property
     def memory(self) -> MemoryModel:
         """What the plugin declares."""
-        return self.spec.model(self.model).memory or self.spec.memory
+        return self.spec.memory_of(self.model, self.variant)
 
     @property
     def declared(self) -> int:
         """Bytes, as the plugin declares."""
-        return self.memory.estimate(self.frames, self.rate, self.values)
+        return self.memory.estimate(self.frames, self.rate, self.values, self.device)
 
     @property
     def model_key(self) -> str:
         """What measurements of the same model share."""
-        return f"{self.spec.name} {self.spec.version} {self.spec.model(self.model).name} {self.device}"
+        version = f"{self.spec.version} {self.variant}" if self.variant else self.spec.version
+        apart = "".join(f" {name}={self.values.get(name)}" for name in self.memory.apart)
+        return f"{self.spec.name} {version} {self.spec.model(self.model).name} {self.device}{apart}"
 
     @property
     def key(self) -> str:
         """What measurements of the same case share."""
-        values = [self.values.get(name, 1) for name in (self.memory.segment_parameter, self.memory.batch_parameter)]
-        return f"{self.model_key} {values[0]:g} {values[1]:g}"
+        segment, batch = self.memory.segment(self.values), self.memory.batch(self.values, self.device)
+        return f"{self.model_key} {segment:g} {batch:g}"
 
     @property
     def seconds(self) -> float:

@@ -55,13 +55,13 @@ def rungs(spec: EngineSpec, first: Rung, allowed: Sequence[str], stems: Collecti
         yield place
         at = place
         memory = spec.model(place.model).memory or spec.memory
-        for step, name, declared in (
-            ("segment", memory.segment_parameter, memory.segments),
-            ("batch", memory.batch_parameter, memory.batches),
+        for step, name, declared, own in (
+            ("segment", memory.segment_parameter, memory.segments, 0),
+            ("batch", memory.batch_parameter, memory.batches, memory.cpu_batch if place.device == "cpu" else 0),
         ):
             if step not in allowed or not name:
                 continue
-            for value in _less(spec, name, at.values[name], declared):
+            for value in _less(spec, name, float(at.values[name]) or own, declared):
                 at = replace(at, values={**at.values, name: value}, step=step)
                 yield at
 
@@ -78,10 +78,10 @@ def _smaller_models(spec: EngineSpec, place: Rung, stems: Collection[str]) -> li
     return found
 
 
-def _less(spec: EngineSpec, name: str, value: ParameterValue, declared: Sequence[float]) -> Iterator[ParameterValue]:
+def _less(spec: EngineSpec, name: str, value: float, declared: Sequence[float]) -> Iterator[ParameterValue]:
     """Smaller values of a parameter, the largest first; 0 (the engine's own choice) counts as the largest."""
     parameter = next(one for one in spec.parameters if one.name == name)
-    now = float(value) or float("inf")
+    now = value or float("inf")
     if declared:
         yield from (_typed(parameter, one) for one in sorted(declared, reverse=True) if one < now)
         return

@@ -96,7 +96,11 @@ def _separate(context: StageContext, engine: Engine, rung: Rung) -> Separation:
     spec = engine.spec
     mixture = opened(context, "stage", context.outputs["stage"].data["engine"])
     ready = choice.ready(layout, engine.with_model(rung.model))
-    case = Case(spec, rung.model, rung.device, rung.values, mixture.frames, mixture.sample_rate)
+    built = environments.current(layout, spec.name)
+    case = Case(
+        spec, rung.model, rung.device, rung.values, mixture.frames, mixture.sample_rate,
+        variant="" if built is None else built.variant,
+    )  # fmt: skip
     forecast = Forecast(layout)
     need = forecast.predict(case)
     host = admission.host_settings(settings, job.pool)

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from ironclad import errors
 from ironclad.config import load
 from ironclad.engines import choice, environments
 from ironclad.engines.client import EngineHost
+from ironclad.engines.forecast import Case
 from ironclad.engines.separation import HostSettings, SeparationRequest
 
 if TYPE_CHECKING:
@@ -112,7 +114,9 @@ def separated(engine: str, folder: Path, names: tuple[str, ...], **parameters: A
     for name in names:
         made = folder / "out" / f"song ({name.title()}).wav"
         receipt = json.loads(Path(f"{made}.receipt.json").read_text(encoding="utf-8"))
-        assert (receipt["engine"], receipt["offset_samples"]) == (engine, 0)
+        assert (receipt["engine"], receipt["device"], receipt["offset_samples"]) == (engine, "cpu", 0)
+        wanted = str(parameters.get("backend", "auto"))
+        assert receipt["backend"] == wanted or (wanted == "auto" and receipt["backend"] in BACKENDS[engine]), receipt
         samples = soundfile.read(made, dtype="float32")[0]
         assert samples.shape == truth.shape
         found[name] = samples / np.float32(10 ** (receipt["gain_db"] / 20))
@@ -132,6 +136,7 @@ def agreement_db(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(10 * np.log10(power / max(noise, 1e-30)))
 
 
+BACKENDS = {"demucs": ("openvino", "onnxruntime", "pytorch"), "spleeter": ("onnxruntime", "tensorflow")}
 DEMUCS_STEMS = ("instrumental", "vocals", "drums", "bass", "other")
 
 
@@ -224,11 +229,15 @@ def test_both_in_one_installation(converted: None, spleeter: None, tmp_path: Pat
             up.ironclad("submit", str(song), "-e", engine, "-f", "wav", "--stems", "instrumental", "--force")
         assert up.settled(2, 600) == {"succeeded": 2}
         files = [path for path in up.published() if path.suffix == ".wav"]
-        found = {}
+        found, workers = {}, set()
         for path in files:
             receipt = json.loads(Path(f"{path}.receipt.json").read_text(encoding="utf-8"))
             samples = soundfile.read(path, dtype="float32")[0] / 10 ** (receipt["gain_db"] / 20)
             found[receipt["engine"]] = sdr(truth["instrumental"], samples)
+            assert receipt["backend"] in BACKENDS[receipt["engine"]]
+            lines = (data / "logs/jobs" / f"{receipt['job_uuid']}.jsonl").read_text(encoding="utf-8").splitlines()
+            workers |= {entry["worker"] for entry in map(json.loads, lines) if entry["event"] == "attempt_started"}
+        assert len(workers) == 1, workers
     print(found)  # noqa: T201  # as above
     assert found["demucs"] >= STOCK["instrumental"] - 0.05
     assert found["spleeter"] >= STOCK_SPLEETER["instrumental"] - 0.05
@@ -258,39 +267,64 @@ tiny.write_safetensors(Path(sys.argv[2]), tiny.stirred(HTDemucs(**tiny.TINY), 1)
 TINY_RATE = 8000
 
 
+def warm(engine: str, model: str = "", **changes: Any) -> EngineHost:
+    """A host that has started."""
+    layout = load({"data_dir": Path(ENGINES).absolute()}, {}).layout
+    chosen = choice.of_job(layout, engine, {"model": model} if model else {})
+    ready = choice.ready(layout, chosen)
+    return EngineHost(
+        chosen.spec, model=chosen.model, interpreter=ready.interpreter, model_folder=ready.folder,
+        settings=HostSettings(**changes),
+    ).start()  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def tiny_host(demucs: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Starts hosts of a small random network of 8 kHz, imported as an operator's own model."""
-    layout = load({"data_dir": Path(ENGINES).absolute()}, {}).layout
-    built = environments.current(layout, "demucs")
+    built = environments.current(load({"data_dir": Path(ENGINES).absolute()}, {}).layout, "demucs")
     assert built is not None
     network = tmp_path_factory.mktemp("tiny") / "tiny0001.safetensors"
     subprocess.run([built.interpreter, "-I", "-c", TINY, str(PLUGIN / "tests"), str(network)], check=True)
     ironclad("models", "import", "demucs", "tiny", str(network), "--accept-licence", "--pin")
 
-    def start(**changes: Any) -> EngineHost:
-        engine = choice.of_job(layout, "demucs", {"model": "tiny"})
-        ready = choice.ready(layout, engine)
-        return EngineHost(
-            engine.spec, model="tiny", interpreter=ready.interpreter, model_folder=ready.folder,
-            settings=HostSettings(**changes),
-        ).start()  # fmt: skip
-
-    yield start
+    yield partial(warm, "demucs", "tiny")
     ironclad("models", "remove", "demucs", "tiny")
 
 
-def request(folder: Path, seconds: int) -> SeparationRequest:
-    """So much noise at the tiny network's rate."""
+def request(folder: Path, seconds: int, rate: int = TINY_RATE, **params: Any) -> SeparationRequest:
+    """So much noise, at the tiny network's rate if no other is given."""
     folder.mkdir()
     (folder / "out").mkdir()
-    second = np.random.default_rng(0).uniform(-0.5, 0.5, (TINY_RATE, 2)).astype("<f4").tobytes()
+    second = np.random.default_rng(0).uniform(-0.5, 0.5, (rate, 2)).astype("<f4").tobytes()
     with (folder / "mix.f32").open("wb") as file:
         for _ in range(seconds):
             file.write(second)
     return SeparationRequest(
-        input=folder / "mix.f32", frames=seconds * TINY_RATE, channels=2, rate=TINY_RATE, output=folder / "out"
+        input=folder / "mix.f32", frames=seconds * rate, channels=2, rate=rate, output=folder / "out", params=params
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "params"),
+    [
+        ("demucs", {"backend": "openvino"}), ("demucs", {"backend": "onnxruntime"}), ("demucs", {"backend": "pytorch"}),
+        ("demucs", {"backend": "pytorch", "batch": 4}), ("spleeter", {}),
+    ],
+)  # fmt: skip
+def test_memory_is_as_declared(
+    converted: None, spleeter: None, engine: str, params: dict[str, Any], tmp_path: Path
+) -> None:
+    layout = load({"data_dir": Path(ENGINES).absolute()}, {}).layout
+    built, spec = environments.current(layout, engine), choice.declared(layout, engine)
+    assert built is not None
+    asked = request(tmp_path / "song", 30, RATE, **params)
+    with warm(engine, threads=2) as host:
+        loading = host.stats().peak_rss
+        used = host.separate(asked).used
+    case = Case(spec, spec.model().name, "cpu", spec.resolve(params), asked.frames, RATE, variant=built.variant)
+    print(engine, params, loading, used.peak_rss, used.peak_rss / case.declared)  # noqa: T201  # as above
+    assert 0.7 <= used.peak_rss / case.declared <= 1.3
+    assert loading <= 1.3 * case.declared  # trying the backends counts too
 
 
 def test_memory_does_not_grow_with_the_length(tiny_host: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ironclad.engines.builtin import ironclad_engines
-from ironclad.engines.contract import EngineSpec, MemoryModel, ModelSpec
+from ironclad.engines.contract import EngineSpec, MemoryModel, ModelSpec, PrivateEnvironment
 from ironclad.engines.forecast import Case, Forecast
 from ironclad.engines.ladder import Rung, rungs
 from ironclad.engines.memory import Machine, resident
@@ -83,6 +83,16 @@ def test_declared_values_go_first_and_count_for_what_the_engine_chooses_itself()
     assert auto == spec.memory.estimate(44100, 44100, {"segment": 7.8, "batch": 8})
 
 
+def test_what_the_engine_chooses_on_the_cpu_is_no_step_up() -> None:
+    spec = replace(SPEC, memory=replace(MEMORY, segment_parameter="", batches=(8, 4, 2, 1), cpu_batch=2))
+    values = {"segment": 8.0, "batch": 0}
+    gpu, cpu = (told(spec, ("batch",), replace(FIRST, device=device, values=values)) for device in ("cuda", "cpu"))
+    assert [entry[4] for entry in gpu] == [0, 8, 4, 2, 1]
+    assert [entry[4] for entry in cpu] == [0, 1]
+    assert spec.memory.estimate(44100, 44100, values) == (100 + 1 + 2 * 10) * MB
+    assert spec.memory.estimate(44100, 44100, values, "cuda") == (100 + 1 + 8 * 10) * MB
+
+
 def test_an_engine_without_such_parameters_has_one_rung() -> None:
     first = Rung("none", "cpu", CENTER.resolve({}))
     assert list(rungs(CENTER, first, ALL)) == [first]
@@ -123,6 +133,31 @@ def test_what_was_measured_here_counts_and_is_kept(tmp_path: Path) -> None:
     assert Forecast(layout, "another-machine").predict(case()) == 480 * MB
     other_device = replace(case(), device="cuda")
     assert again.predict(other_device) == other_device.declared
+
+
+def test_what_memory_depends_on_is_kept_apart(tmp_path: Path) -> None:
+    spec = replace(SPEC, memory=replace(MEMORY, apart=("segment",)))
+    forecast = Forecast(Layout(tmp_path))
+    long, short = (replace(case(segment=segment), spec=spec) for segment in (8.0, 2.0))
+    forecast.observe(long, 900 * MB)
+    assert (forecast.predict(long), forecast.predict(short)) == (990 * MB, short.declared)
+    elsewhere = replace(long, variant="light")
+    assert forecast.predict(elsewhere) == elsewhere.declared  # nothing is known of another environment
+
+
+def test_an_environment_may_take_other_memory() -> None:
+    heavy = PrivateEnvironment(name="heavy", requirements=(), memory=MemoryModel(base=7 * MB, per_second=MB))
+    spec = replace(SPEC, environment=PrivateEnvironment(name="light", requirements=(), variants=(heavy,)))
+    declared = {name: replace(case(), spec=spec, variant=name).declared for name in ("", "light", "heavy", "gone")}
+    assert declared == {"": 480 * MB, "light": 480 * MB, "heavy": 67 * MB, "gone": 480 * MB}
+
+
+def test_memory_that_depends_on_what_is_not_there_is_a_contradiction() -> None:
+    with pytest.raises(ValueError, match="names a parameter that is not there"):
+        replace(SPEC, memory=replace(MEMORY, apart=("backend",)))
+    broken = PrivateEnvironment(requirements=(), memory=replace(MEMORY, batch_parameter="size"))
+    with pytest.raises(ValueError, match="names a parameter that is not there"):
+        replace(SPEC, environment=broken)
 
 
 def test_an_outlier_fades(tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ class OnnxRuntime:
         self._library = onnxruntime
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.enable_cpu_mem_arena = False  # the arena keeps everything it ever had: 5.5 GB instead of 1.3 to 3.8
+        # Its plan of which tensor takes over whose memory keeps most of them alive: 2.7 GB, with the arena 5.2. Each
+        # given back to the arena as it is used up: 0.9 GB, and a third less processor time.
+        options.enable_mem_reuse = options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the core alone
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

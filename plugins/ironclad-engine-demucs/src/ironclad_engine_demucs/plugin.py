@@ -13,6 +13,8 @@ from ironclad_engine_demucs.bags import NAMES, files_of
 IRONCLAD_API = 1
 
 _MIB: Final = 1 << 20
+_SEGMENT: Final = 500 * _MIB
+"""What one segment of a network takes while it is worked on."""
 _PYTHON: Final = ">=3.11,<3.15"
 _FOUR: Final = ("drums", "bass", "other", "vocals")
 _LICENCE: Final = (
@@ -68,6 +70,14 @@ _PARAMETERS: Final = (
 )  # fmt: skip
 
 
+def _memory(base: int) -> MemoryModel:
+    """Of transformers, which take segments of one length only; graphs run segments one by one."""
+    return MemoryModel(
+        base=base * _MIB, per_segment_second=_SEGMENT, batch_parameter="batch", batches=(8, 4, 2, 1), cpu_batch=1,
+        apart=("backend",),
+    )  # fmt: skip
+
+
 def _model(name: str, title: str, *, stems: tuple[str, ...] = (), quality: str = "", base: int = 0) -> ModelSpec:
     files = tuple(
         ModelFile(path=file.name, size=file.size, sha256=file.sha256, sources=(file.url,)) for file in files_of(name)
@@ -103,7 +113,7 @@ def ironclad_engines() -> list[EngineSpec]:
                     quality="trained with MUSDB's test songs too: do not compare it on them",
                 ),
             ),
-            memory=MemoryModel(base=1400 * _MIB),
+            memory=_memory(800),
             environment=PrivateEnvironment(
                 name="pytorch", title="everything: all models, GPUs, converting", requirements=LOCK, python=_PYTHON,
                 variants=(

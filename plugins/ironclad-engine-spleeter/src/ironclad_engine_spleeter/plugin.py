@@ -61,7 +61,7 @@ def ironclad_engines() -> list[EngineSpec]:
                 )
                 for recipe in RECIPES.values()
             ),
-            memory=MemoryModel(base=1000 * _MIB),
+            memory=MemoryModel(base=600 * _MIB),
             environment=PrivateEnvironment(
                 name="onnx", title="ONNX Runtime: constant memory, a third of TensorFlow's time",
                 requirements=LOCK, python=">=3.11,<3.15",
@@ -69,6 +69,7 @@ def ironclad_engines() -> list[EngineSpec]:
                     PrivateEnvironment(
                         name="tensorflow", title="spleeter itself, the reference: 1.4 GB of memory a minute",
                         requirements=REFERENCE, python=">=3.11,<3.12",
+                        memory=MemoryModel(base=900 * _MIB, per_second=24 * _MIB),
                     ),
                 ),
             ),
