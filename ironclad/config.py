@@ -41,6 +41,7 @@ from ironclad.worksections import (
     OutputSettings,
     PoolSettings,
     PrefectSettings,
+    RecombineSettings,
     ServiceSettings,
     VirusSettings,
     WatchRoot,
@@ -58,6 +59,7 @@ __all__ = [
     "OutputSettings",
     "PoolSettings",
     "PrefectSettings",
+    "RecombineSettings",
     "ServiceSettings",
     "Settings",
     "WatchRoot",
@@ -96,6 +98,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings, description="What a file may be.")
     virus: VirusSettings = Field(default_factory=VirusSettings, description="Scanning for viruses.")
     engine: EngineSettings = Field(default_factory=EngineSettings, description="Separation.")
+    recombine: RecombineSettings = Field(default_factory=RecombineSettings, description="What is made of the stems.")
     output: OutputSettings = Field(default_factory=OutputSettings, description="The library.")
     metadata: MetadataSettings = Field(default_factory=MetadataSettings, description="Where tags come from.")
     library: LibrarySettings = Field(default_factory=LibrarySettings, description="What media servers see.")

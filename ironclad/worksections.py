@@ -129,7 +129,7 @@ class OutputSettings(Section):
     format: Literal["auto", "flac", "mp3", "m4a", "opus", "ogg", "wav"] = Field(
         "auto", description="auto: FLAC for lossless sources, the source's own family for lossy ones."
     )
-    stems: tuple[str, ...] = Field(("instrumental",), description="What is published: instrumental and engine stems.")
+    stems: tuple[str, ...] = Field(("instrumental",), description="What is published: instrumental, karaoke, stems.")
     album_policy: Literal["own-album", "same-album"] = Field(
         "own-album", description="own-album: tags say `Album (Instrumentals)`; same-album: only the title tells."
     )
@@ -138,6 +138,22 @@ class OutputSettings(Section):
     cover: bool = Field(True, description="Put the front cover into the album folder as cover.jpg or cover.png.")
     skip_instrumentals: bool = Field(True, description="Skip files whose tags say they are instrumentals already.")
     skip_speech: bool = Field(False, description="Skip recordings that sound like speech.")
+
+
+class RecombineSettings(Section):
+    """What is made of the stems, and how loud."""
+
+    instrumental: Literal["mixture-minus-vocals", "sum-of-stems"] = Field(
+        "mixture-minus-vocals",
+        description="How the instrumental is made: the mixture minus the vocals, or the sum of all other stems (the "
+        "engine's own accompaniment, where it makes one).",
+    )
+    karaoke_db: float = Field(-12.0, ge=-60, le=0, description="Level of the vocals in the karaoke mix, in dB.")
+    peak: Literal["sample", "true"] = Field(
+        "sample",
+        description="What is kept from clipping, by one gain for all files of a song: sample: samples stay below "
+        "-0.1 dBFS; true: true peaks below -1 dBTP (for lossy formats and players without headroom).",
+    )
 
 
 class JobSettings(Section):

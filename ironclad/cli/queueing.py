@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ironclad.engines import choice
+from ironclad.engines import choice, products
 from ironclad.errors import BadRequest, NotFound
 from ironclad.ingest import claim
 from ironclad.ingest.places import DEFAULT_USER, absolute
@@ -17,13 +17,12 @@ from ironclad.jobs import pipeline, submit
 from ironclad.jobs.submit import NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.ingest.claim import Outcome
 
-INSTRUMENTAL: Final = "instrumental"
 _SHOWN: Final = 5
 
 
@@ -88,6 +87,24 @@ def _music(folder: Path, rules: Rules) -> Iterator[Found]:
                 yield Found(path.resolve(), f"{folder.name}/{prefix}{name}")
 
 
+STEMS_HELP: Final = "What to make: instrumental, karaoke, stems of the engine, a sum as bass+drums, or no_drums."
+INSTRUMENTAL_HELP: Final = "How to make the instrumental: mixture-minus-vocals or sum-of-stems."
+KARAOKE_HELP: Final = "Level of the vocals in the karaoke mix, instead of the settings' one."
+
+
+class Instrumental(StrEnum):
+    """Ways to make the instrumental; a test holds them to the setting's."""
+
+    MIXTURE_MINUS_VOCALS = "mixture-minus-vocals"
+    SUM_OF_STEMS = "sum-of-stems"
+
+
+def mix(instrumental: Instrumental | None, karaoke_db: float | None) -> dict[str, Any]:
+    """What a command asks for instead of the settings' section `recombine`."""
+    asked = {"instrumental": None if instrumental is None else instrumental.value, "karaoke_db": karaoke_db}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What the command line asks for; None: as the settings say."""
@@ -115,6 +132,7 @@ class Wishes:
 def wishes(
     settings: Settings, *, engine: str | None, output_format: Format | None, stems: str | None, force: bool,
     model: str | None = None,
+    mixing: Mapping[str, Any] | None = None,
     output: Path | None = None, user: str = DEFAULT_USER, priority: int = 0, pool: str | None = None,
 ) -> Wishes:  # fmt: skip
     """Check what was asked for before any file is touched.
@@ -124,11 +142,11 @@ def wishes(
     """
     chosen = choice.choose(settings, engine=engine, model=model, stems=stems.split(",") if stems else None)
     wanted = None if stems is None else tuple(dict.fromkeys(name.strip() for name in stems.split(",") if name.strip()))
-    chosen.spec.check_stems(
-        (stem for stem in wanted or settings.output.stems if stem != INSTRUMENTAL),
-        str(chosen.parameters.get(choice.MODEL, "")),
-    )
+    made = chosen.spec.stems_of(str(chosen.parameters.get(choice.MODEL, "")))
+    products.stems_for(wanted or settings.output.stems, made)
     options: dict[str, Any] = {"force": True} if force else {}
+    if mixing:
+        options[pipeline.MIXING] = dict(mixing)
     if engine is not None or model is not None:
         options[pipeline.ENGINE_ASKED] = True
     if output is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ironclad.engines import environments
+from ironclad.engines import environments, products
 from ironclad.engines.contract import CPU_POOL, pool_of
 from ironclad.engines.models import ModelStore
 from ironclad.engines.registry import installed_engines
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ironclad.layout import Layout
     from ironclad.worksections import EngineRule, EngineSettings
 
-_INSTRUMENTAL: Final = "instrumental"
 AUTO: Final = "auto"
 """The name that stands for the best engine that is installed."""
 MODEL: Final = "model"
@@ -110,11 +109,11 @@ def best(layout: Layout, stems: Sequence[str]) -> EngineSpec:
     Engines with weights come before those without, then those with more of them, then by name. Raises `EngineMissing`
     if there is none.
     """
-    wanted = {stem for stem in stems if stem != _INSTRUMENTAL}
+    wanted = [stem for stem in stems if stem != products.INSTRUMENTAL]
     found: list[tuple[int, str, EngineSpec]] = []
     for plugin in installed_engines():
         spec = ModelStore(layout).effective(plugin)
-        if not wanted <= set(spec.stems_of()):
+        if not products.makes(wanted, spec.stems_of()):
             continue
         try:
             environments.required(layout, spec)

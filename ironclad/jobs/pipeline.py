@@ -10,6 +10,9 @@ STAGES: Final = ("validate", "categorize", "metadata", "stage", "separate", "rec
 ENGINE_ASKED: Final = "engine_asked"
 """The option of jobs whose engine or model somebody asked for: no rule of the settings changes it."""
 
+MIXING: Final = "recombine"
+"""The option that holds what a job asks for instead of the settings' section of the same name."""
+
 FIRST: Final = STAGES[0]
 
 

@@ -186,7 +186,7 @@ def fair_key(session: Session, pool: str, user_id: str, *, priority: int = 0) ->
 
 
 def _same_work(session: Session, job: Job, content_hash: str) -> UUID | None:
-    """A job that did or will do exactly this: same bytes, engine, parameters, stems and format."""
+    """A job that did or will do exactly this: same bytes, engine, parameters, stems, mix and format."""
     # Two claims of the same bytes at the same time must see each other.
     session.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:hash, 0))"), {"hash": content_hash})
     found: UUID | None = session.scalar(
@@ -195,6 +195,7 @@ def _same_work(session: Session, job: Job, content_hash: str) -> UUID | None:
             "AND other.content_hash = :hash AND other.engine = mine.engine AND other.parameters = mine.parameters "
             "AND other.stems = mine.stems AND other.output_format = mine.output_format "
             "AND other.state IN ('queued', 'running', 'waiting_retry', 'succeeded') "
+            "AND other.options->'recombine' IS NOT DISTINCT FROM mine.options->'recombine' "
             "AND other.options->>'output_dir' IS NOT DISTINCT FROM mine.options->>'output_dir' "
             "ORDER BY other.created_at LIMIT 1"
         ),

@@ -31,6 +31,8 @@ class Receipt:
     trace_id: str
     kind: str
     """instrumental, vocals, drums, …"""
+    recipe: str = ""
+    """What it was mixed from: `mixture - vocals`."""
 
     source_blake3: str | None
     """BLAKE3 of the source's bytes, in hex."""
@@ -152,6 +154,7 @@ class Receipt:
         """The receipt in words, label → value; what was not measured is left out."""
         rows = {
             "kind": self.kind,
+            "mixed from": self.recipe,
             "output": f"{self.format}, {self.samples} samples at {self.sample_rate} Hz, {self.duration:.2f} s",
             "length": _length(same=self.same_length, offset=self.offset_samples),
             "sample peak": _level(self.sample_peak_db, "dBFS"),

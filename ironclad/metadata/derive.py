@@ -51,6 +51,7 @@ class StemLabel:
 
 _LABELS = {
     "instrumental": StemLabel("Instrumental", "Instrumentals"),
+    "karaoke": StemLabel("Karaoke", "Karaoke"),
     "vocals": StemLabel("Vocals", "Vocals"),
     "drums": StemLabel("Drums", "Drums"),
     "bass": StemLabel("Bass", "Bass"),
@@ -58,12 +59,15 @@ _LABELS = {
     "piano": StemLabel("Piano", "Piano"),
     "other": StemLabel("Other", "Other"),
 }
-_SYNONYMS = {"accompaniment": "instrumental", "no_vocals": "instrumental", "karaoke": "instrumental", "vocal": "vocals"}
+_SYNONYMS = {"accompaniment": "instrumental", "no_vocals": "instrumental", "vocal": "vocals"}
 
 
 def label(stem: str) -> StemLabel:
-    """The label of an engine's stem name: `drums` → Drums, `no_vocals` → Instrumental, `lead_synth` → Lead Synth."""
+    """The label of a product: `drums` → Drums, `no_vocals` → Instrumental, `bass+lead_synth` → Bass + Lead Synth."""
     name = stem.strip().lower()
+    if "+" in name:
+        parts = [label(part) for part in name.split("+")]
+        return StemLabel(" + ".join(part.one for part in parts), " + ".join(part.many for part in parts))
     name = _SYNONYMS.get(name, name)
     text = " ".join(word.capitalize() for word in name.replace("_", " ").replace("-", " ").split()) or "Stem"
     return _LABELS.get(name, StemLabel(text, text))

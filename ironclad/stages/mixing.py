@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +12,10 @@ from ironclad.audio.resample import resample
 from ironclad.errors import OutputInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 _SLACK_FRAMES = 2
 """There and back between two sample rates rounds the length by at most this much."""
@@ -28,25 +29,34 @@ def combine(
     All parts have the same rate, channels and length; else `OutputInvalid`.
     """
     first = parts[0][0]
+    peak = 0.0
+    with PcmWriter(out, first.channels, first.sample_rate) as writer:
+        for total in _sums(parts, check):
+            louder = total * gain
+            peak = max(peak, float(np.abs(louder).max(initial=0.0)))
+            writer.write(louder.astype(np.float32))
+        return writer.finish(), peak
+
+
+def sample_peak(parts: Sequence[tuple[PcmFile, float]], *, check: Callable[[], None] | None = None) -> float:
+    """The absolute sample peak of Σ factor · part, which is written nowhere. Raises as `combine`."""
+    return max((float(np.abs(total).max(initial=0.0)) for total in _sums(parts, check)), default=0.0)
+
+
+def _sums(parts: Sequence[tuple[PcmFile, float]], check: Callable[[], None] | None) -> Iterator[NDArray[np.float64]]:
+    first = parts[0][0]
     for pcm, _factor in parts:
         if (pcm.frames, pcm.channels, pcm.sample_rate) != (first.frames, first.channels, first.sample_rate):
             raise OutputInvalid(f"{pcm.path.name} and {first.path.name} differ in length, channels or rate.")
-    peak = 0.0
-    with ExitStack() as stack:
-        writer = stack.enter_context(PcmWriter(out, first.channels, first.sample_rate))
-        streams = [pcm.blocks(BLOCK_FRAMES) for pcm, _factor in parts]
-        for blocks in zip(*streams, strict=True):
-            if check is not None:
-                check()
-            total = np.zeros(blocks[0].shape, np.float64)
-            for (_pcm, factor), block in zip(parts, blocks, strict=True):
-                total += factor * block
-            total *= gain
-            if not np.isfinite(total).all():
-                raise OutputInvalid("A stem holds values that are not numbers.")
-            peak = max(peak, float(np.abs(total).max(initial=0.0)))
-            writer.write(total.astype(np.float32))
-        return writer.finish(), peak
+    for blocks in zip(*(pcm.blocks(BLOCK_FRAMES) for pcm, _factor in parts), strict=True):
+        if check is not None:
+            check()
+        total = np.zeros(blocks[0].shape, np.float64)
+        for (_pcm, factor), block in zip(parts, blocks, strict=True):
+            total += factor * block
+        if not np.isfinite(total).all():
+            raise OutputInvalid("A stem holds values that are not numbers.")
+        yield total
 
 
 def fit(pcm: PcmFile, like: PcmFile, folder: Path, *, check: Callable[[], None] | None = None) -> PcmFile:

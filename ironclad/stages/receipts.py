@@ -12,6 +12,7 @@ import soundfile
 import sqlalchemy as sa
 
 from ironclad import __version__, durable
+from ironclad.engines.products import KARAOKE, MIXTURE, VOCALS, words
 from ironclad.library.receipt import Receipt
 from ironclad.stages.stage import opened
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ironclad.audio.encode import Encoded
     from ironclad.audio.loudness import Loudness
     from ironclad.audio.pcm import PcmFile
+    from ironclad.engines.products import Formula
     from ironclad.stages.context import StageContext
 
     Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -39,7 +41,7 @@ def decibels(peak: float) -> float | None:
 
 def build(
     context: StageContext, *, kind: str, made_frames: int, offset: int, gain: float, peak: float,
-    source: Loudness, output: Loudness, residual_db: float, encoded: Encoded, file: Path,
+    source: Loudness, output: Loudness, residual_db: float, encoded: Encoded, file: Path, formula: Formula,
 ) -> dict[str, Any]:  # fmt: skip
     """The receipt as JSON data, without times (see `timed`): the same inputs give the same receipt.
 
@@ -55,6 +57,7 @@ def build(
         residual_db: energy of mixture - sum of stems, relative to the mixture.
         encoded: what the encoder reported.
         file: the finished file, tags included.
+        formula: what it was mixed from.
     """
     separated = context.outputs["separate"].data
     decoded = context.outputs["validate"].data["decoded"]
@@ -67,7 +70,8 @@ def build(
         bytes=file.stat().st_size, blake3=durable.digest(file), gain_db=round(20 * math.log10(gain), 3),
         sample_peak_db=decibels(peak * gain), true_peak_db=decibels(output.true_peak),
         clipped_samples=encoded.clipped_samples, source_lufs=round(source.integrated_lufs, 2),
-        lufs=round(output.integrated_lufs, 2), residual_db=round(residual_db, 2), bleed_db=bleed_db(context, kind),
+        lufs=round(output.integrated_lufs, 2), residual_db=round(residual_db, 2),
+        bleed_db=bleed_db(context, kind, formula), recipe=words(formula),
         engine=separated["engine"], engine_version=separated["version"], model=separated["model"],
         model_digest=separated["model_digest"], parameters=separated["parameters"],
         device=separated.get("device", ""), backend=separated.get("backend", ""), steps=separated.get("steps", []),
@@ -85,19 +89,21 @@ def versions() -> dict[str, str]:
     }  # fmt: skip
 
 
-def bleed_db(context: StageContext, kind: str) -> float | None:
+def bleed_db(context: StageContext, kind: str, formula: Formula) -> float | None:
     """An estimate of what is left of the removed part in the output: 10·log10 of its share of the output's energy.
 
     In each second and channel, the part of the output that can be explained as a scaled copy of what was removed (its
     projection, <o, r>² / <r, r>). It is an upper estimate: what the two have in common by their nature counts too.
-    None where nothing was removed.
+    None where nothing was removed, or was not to be removed (the karaoke mix).
     """
+    if kind == KARAOKE:
+        return None
     mixture = opened(context, "stage", context.outputs["stage"].data["engine"])
     stems = {
         name: opened(context, "separate", shape) for name, shape in context.outputs["separate"].data["stems"].items()
     }
     common = total = removed_energy = mixed_energy = 0.0
-    for output, removed in _pairs(kind, stems, mixture):
+    for output, removed in _pairs(formula, stems, mixture):
         cross = (output * removed).sum(axis=0)
         removed_power = (removed * removed).sum(axis=0)
         common += float((cross**2 / np.maximum(removed_power, np.finfo(float).tiny)).sum())
@@ -109,17 +115,18 @@ def bleed_db(context: StageContext, kind: str) -> float | None:
     return round(10 * math.log10(min(1.0, common / total)), 2)
 
 
-def _pairs(kind: str, stems: Mapping[str, PcmFile], mixture: PcmFile) -> Iterator[Pair]:
-    """Second by second: the samples of a deliverable, and those that were taken away to get it."""
-    kept = kind if kind in stems else "accompaniment" if "accompaniment" in stems else None
-    part = stems[kept] if kept is not None else stems.get("vocals")
-    if part is None:
-        return  # the instrumental of an engine that makes no vocals is everything there is
+def _pairs(formula: Formula, stems: Mapping[str, PcmFile], mixture: PcmFile) -> Iterator[Pair]:
+    """Second by second: the samples of a product, and those that were taken away to get it."""
+    if set(stems) <= set(formula) and list(stems) != [VOCALS]:
+        return  # everything there is
+    sources = {**stems, MIXTURE: mixture}
     window = mixture.sample_rate
-    for whole, block in zip(mixture.blocks(window), part.blocks(window), strict=True):
-        one = block.astype(np.float64)
-        rest = whole.astype(np.float64) - one
-        yield (one, rest) if kept is not None else (rest, one)
+    parts = [sources[name] for name in formula]
+    for whole, *blocks in zip(mixture.blocks(window), *(part.blocks(window) for part in parts), strict=True):
+        one = np.zeros(whole.shape, np.float64)
+        for factor, block in zip(formula.values(), blocks, strict=True):
+            one += factor * block
+        yield one, whole.astype(np.float64) - one
 
 
 def timed(context: StageContext, receipt: Mapping[str, Any]) -> dict[str, Any]:

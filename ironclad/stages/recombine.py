@@ -1,4 +1,4 @@
-"""recombine: the stems wanted, combined, encoded, checked by decoding them again, tagged, each with its receipt."""
+"""recombine: the products wanted, combined, encoded, checked by decoding them again, tagged, each with its receipt."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from ironclad.audio.info import AudioInfo
 from ironclad.audio.loudness import Loudness, measure
 from ironclad.audio.pcm import PcmFile
 from ironclad.audio.resample import resampled_frames
-from ironclad.errors import BadRequest, OutputInvalid
+from ironclad.config import RecombineSettings
+from ironclad.engines import products
+from ironclad.errors import OutputInvalid
+from ironclad.jobs import pipeline
 from ironclad.stages import receipts, tagging
 from ironclad.stages.context import Stage, StageContext, StageResult
-from ironclad.stages.mixing import combine, fit
+from ironclad.stages.mixing import combine, fit, sample_peak
 from ironclad.stages.stage import opened
 from ironclad.stages.validate import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from ironclad.config import Settings
     from ironclad.db.tables import Job
 
-INSTRUMENTAL: Final = "instrumental"
-_CEILING: Final = 0.9886  # -0.1 dBFS: the highest sample peak that is encoded without a gain
+_CEILING: Final = 10 ** (-0.1 / 20)  # -0.1 dBFS: the highest sample peak that is encoded without a gain
+_TRUE_CEILING: Final = 10 ** (-1 / 20)  # -1 dBTP, as EBU R 128 has it (and its Tech 3344 for lossy codecs)
 _MAX_LAG: Final = 4096  # frames; more than any codec's delay
 
 
@@ -41,34 +44,51 @@ class Made:
     peak: float
     """Sample peak before the gain."""
     gain: float
+    formula: products.Formula
 
 
-def recipe(kind: str, stems: Mapping[str, PcmFile], mixture: PcmFile) -> list[tuple[PcmFile, float]]:
-    """What a deliverable is the weighted sum of.
-
-    The instrumental is the engine's own accompaniment, else mixture - vocals, else the sum of all stems that are not
-    vocals. Raises `BadRequest` for a stem that the engine does not make.
-    """
-    if kind in stems:
-        return [(stems[kind], 1.0)]
-    if kind == INSTRUMENTAL:
-        if "accompaniment" in stems:
-            return [(stems["accompaniment"], 1.0)]
-        if "vocals" in stems:
-            return [(mixture, 1.0), (stems["vocals"], -1.0)]
-        return [(stem, 1.0) for stem in stems.values()]
-    raise BadRequest(f"There is no stem {kind}; there is {', '.join([INSTRUMENTAL, *stems])}.")
+def mixing(job: Job, settings: Settings) -> RecombineSettings:
+    """How a job's products are made: as it asks, else as the settings say."""
+    asked = job.options.get(pipeline.MIXING, {})
+    return RecombineSettings.model_validate({**settings.recombine.model_dump(), **asked})
 
 
-def _make(context: StageContext, kind: str, stems: Mapping[str, PcmFile], mixture: PcmFile) -> Made:
-    parts = recipe(kind, stems, mixture)
-    out = context.folder / f"{kind}.f32"
-    pcm, peak = combine(parts, out, check=context.check)
-    if peak <= _CEILING:
-        return Made(kind, pcm, peak, 1.0)
-    gain = _CEILING / peak  # clipping is prevented, and the receipt says by how much
-    pcm, _peak = combine(parts, out, gain=gain, check=context.check)
-    return Made(kind, pcm, peak, gain)
+def formula(kind: str, made: Sequence[str], mix: RecombineSettings) -> products.Formula:
+    """What a product is the weighted sum of. Raises `BadRequest` for one that these stems do not give."""
+    return products.formula(kind, made, method=mix.instrumental, vocals=10 ** (mix.karaoke_db / 20))
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """The stems at the source's rate and the mixture: what products are mixed from."""
+
+    context: StageContext
+    sources: Mapping[str, PcmFile]
+
+    def parts(self, formula: products.Formula) -> list[tuple[PcmFile, float]]:
+        return [(self.sources[name], factor) for name, factor in formula.items()]
+
+    def gain(self, formulas: Collection[products.Formula], peak: str) -> float:
+        """The one factor that keeps every product from clipping; 1.0 where none is needed.
+
+        One for all, so that the files of a song keep their levels and can be played against each other.
+        """
+        highest, ceiling = (self._true_peak, _TRUE_CEILING) if peak == "true" else (self._sample_peak, _CEILING)
+        loudest = max(highest(formula) for formula in formulas)
+        return 1.0 if loudest <= ceiling else ceiling / loudest
+
+    def _sample_peak(self, formula: products.Formula) -> float:
+        return sample_peak(self.parts(formula), check=self.context.check)
+
+    def _true_peak(self, formula: products.Formula) -> float:
+        scratch = self.context.folder / "scratch" / "peak.f32"
+        pcm, peak = combine(self.parts(formula), scratch, check=self.context.check)
+        return max(peak, measure(pcm, check=self.context.check).true_peak)
+
+    def make(self, kind: str, formula: products.Formula, gain: float) -> Made:
+        out = self.context.folder / f"{kind}.f32"
+        pcm, peak = combine(self.parts(formula), out, gain=gain, check=self.context.check)
+        return Made(kind, pcm, peak / gain, gain, formula)
 
 
 def _verified(context: StageContext, made: Made, file: Path, encoded: Encoded) -> int:
@@ -108,14 +128,14 @@ def _deliver(context: StageContext, made: Made, info: AudioInfo, source: Loudnes
     losses = tagging.apply(context, file, made.kind, loudness)
     receipt = receipts.build(
         context, kind=made.kind, made_frames=made.pcm.frames, offset=offset, gain=made.gain, peak=made.peak,
-        source=source, output=loudness, residual_db=residual, encoded=encoded, file=file,
+        source=source, output=loudness, residual_db=residual, encoded=encoded, file=file, formula=made.formula,
     )  # fmt: skip
     durable.remove(made.pcm.path, reason="encoded")
     return {"kind": made.kind, "file": file.name, "receipt": receipt, "losses": losses}
 
 
 def run(context: StageContext) -> StageResult:
-    """Combine, encode, verify and tag every stem wanted."""
+    """Combine, encode, verify and tag every product wanted."""
     mixture = opened(context, "stage", context.outputs["stage"].data["mixture"])
     separated = context.outputs["separate"].data
     info = AudioInfo.from_dict(context.outputs["validate"].data["info"])
@@ -125,25 +145,29 @@ def run(context: StageContext) -> StageResult:
         name: fit(opened(context, "separate", shape), mixture, scratch, check=context.check)
         for name, shape in separated["stems"].items()
     }
-    wanted = list(dict.fromkeys(context.job.stems)) or [INSTRUMENTAL]
-    for kind in wanted:
-        recipe(kind, stems, mixture)  # a stem that cannot be made is refused before any work
+    mix = mixing(context.job, context.settings)
+    wanted = list(dict.fromkeys(context.job.stems)) or [products.INSTRUMENTAL]
+    # What cannot be made is refused before any work.
+    formulas = {kind: formula(kind, list(stems), mix) for kind in wanted}
     context.fraction(0.1)
     residual = compare.residual_db(mixture, list(stems.values()))
     source = measure(mixture, check=context.check)
+    desk = _Desk(context, {**stems, products.MIXTURE: mixture})
+    gain = desk.gain(formulas.values(), mix.peak)
     files = []
     for index, kind in enumerate(wanted):
         context.progress(0.2 + 0.8 * index / len(wanted), kind)
-        files.append(_deliver(context, _make(context, kind, stems, mixture), info, source, residual))
+        files.append(_deliver(context, desk.make(kind, formulas[kind], gain), info, source, residual))
     durable.remove_tree(scratch, reason="combined")
     return StageResult(data={"files": files, "residual_db": residual})
 
 
 def parameters(job: Job, settings: Settings) -> Mapping[str, Any]:
-    """Stems, format, and what the tags are derived by."""
-    return {"stems": job.stems, "format": job.output_format, "tags": tagging.parameters(settings)}
+    """Products, how they are mixed, format, and what the tags are derived by."""
+    mix = mixing(job, settings).model_dump()
+    return {"stems": job.stems, "mix": mix, "format": job.output_format, "tags": tagging.parameters(settings)}
 
 
 STAGE = Stage(
-    name="recombine", version=1, run=run, parameters=parameters, depends=("validate", "metadata", "stage", "separate")
+    name="recombine", version=2, run=run, parameters=parameters, depends=("validate", "metadata", "stage", "separate")
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ironclad.engines import admission, choice, environments, ladder
+from ironclad.engines import admission, choice, environments, ladder, products
 from ironclad.engines.forecast import Case, Forecast
 from ironclad.engines.hosts import Ears, Order
 from ironclad.engines.memory import Machine
@@ -68,7 +68,7 @@ def _down(context: StageContext, engine: Engine, first: Rung) -> _Made:
     """Down the ladder until something fits. Raises the last `OutOfMemory`, and everything else at once."""
     steps: list[dict[str, Any]] = []
     before, error = first, OutOfMemory()
-    asked = [stem for stem in context.job.stems if stem in engine.spec.stems_of(first.model)]
+    asked = products.stems_for(context.job.stems, engine.spec.stems_of(first.model))
     for rung in ladder.rungs(engine.spec, first, context.settings.engine.step_down, asked):
         if rung.step:
             step = {**rung.change(before), "because": error.code, "detail": error.detail}

@@ -11,7 +11,14 @@ from ironclad.cli import display, exits, output, queueing, results
 from ironclad.cli.inline import InlineRunner
 from ironclad.cli.installation import opened
 from ironclad.cli.named import named
-from ironclad.cli.queueing import FORMAT_HELP, Format
+from ironclad.cli.queueing import (
+    FORMAT_HELP,
+    INSTRUMENTAL_HELP,
+    KARAOKE_HELP,
+    STEMS_HELP,
+    Format,
+    Instrumental,
+)
 
 if TYPE_CHECKING:
     from ironclad.cli.queueing import Wishes
@@ -42,7 +49,13 @@ def process(
     output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
     stems: Annotated[
         str | None,
-        typer.Option("--stems", metavar="STEM,…", help="What to make: instrumental and stems of the engine."),
+        typer.Option("--stems", metavar="STEM,…", help=STEMS_HELP),
+    ] = None,
+    instrumental: Annotated[
+        Instrumental | None, typer.Option("--instrumental", metavar="HOW", help=INSTRUMENTAL_HELP)
+    ] = None,
+    karaoke_db: Annotated[
+        float | None, typer.Option("--karaoke-db", metavar="DB", min=-60, max=0, help=KARAOKE_HELP)
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Even if it was done before or there seems to be nothing to do.")
@@ -63,6 +76,7 @@ def process(
         def wishes(pool: str) -> Wishes:
             return queueing.wishes(
                 settings, engine=engine, model=model, output_format=output_format, stems=stems, force=force,
+                mixing=queueing.mix(instrumental, karaoke_db),
                 output=out, pool=pool,
             )  # fmt: skip
 

@@ -11,7 +11,14 @@ from ironclad.cli import display, exits, output, queueing, results, text
 from ironclad.cli.follow import follow
 from ironclad.cli.installation import Installation, opened
 from ironclad.cli.named import named
-from ironclad.cli.queueing import FORMAT_HELP, Format
+from ironclad.cli.queueing import (
+    FORMAT_HELP,
+    INSTRUMENTAL_HELP,
+    KARAOKE_HELP,
+    STEMS_HELP,
+    Format,
+    Instrumental,
+)
 from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing
 from ironclad.ingest.places import DEFAULT_USER
 from ironclad.ops import directory
@@ -52,7 +59,13 @@ def submit(
     output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
     stems: Annotated[
         str | None,
-        typer.Option("--stems", metavar="STEM,…", help="What to make: instrumental and stems of the engine."),
+        typer.Option("--stems", metavar="STEM,…", help=STEMS_HELP),
+    ] = None,
+    instrumental: Annotated[
+        Instrumental | None, typer.Option("--instrumental", metavar="HOW", help=INSTRUMENTAL_HELP)
+    ] = None,
+    karaoke_db: Annotated[
+        float | None, typer.Option("--karaoke-db", metavar="DB", min=-60, max=0, help=KARAOKE_HELP)
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Even if it was done before or there seems to be nothing to do.")
@@ -69,6 +82,7 @@ def submit(
         found = queueing.gather(files, settings)
         wish = queueing.wishes(
             settings, engine=engine, model=model, output_format=output_format, stems=stems, force=force, user=user,
+            mixing=queueing.mix(instrumental, karaoke_db),
             priority=priority,
         )  # fmt: skip
         if not any(entry.alive for entry in directory.announced(settings.layout.run)):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from ironclad.cli import queueing
-from ironclad.cli.queueing import Format
-from ironclad.config import OutputSettings, Settings, load
+from ironclad.cli.queueing import Format, Instrumental
+from ironclad.config import OutputSettings, RecombineSettings, Settings, load
 from ironclad.errors import BadRequest, EngineMissing, NotFound
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ def touch(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_the_formats_are_those_of_the_setting() -> None:
     assert tuple(Format) == get_args(OutputSettings.model_fields["format"].annotation)
+
+
+def test_the_ways_to_an_instrumental_are_those_of_the_setting() -> None:
+    assert tuple(Instrumental) == get_args(RecombineSettings.model_fields["instrumental"].annotation)
+    assert queueing.mix(None, None) == {}
+    assert queueing.mix(Instrumental.SUM_OF_STEMS, 0.0) == {"instrumental": "sum-of-stems", "karaoke_db": 0.0}
 
 
 def test_a_folder_is_walked_in_order_and_only_music_is_taken(

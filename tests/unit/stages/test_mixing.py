@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ironclad.audio.pcm import BLOCK_FRAMES, PcmFile, PcmWriter
-from ironclad.errors import BadRequest, OutputInvalid
-from ironclad.stages.mixing import combine, fit
-from ironclad.stages.recombine import recipe
+from ironclad.errors import OutputInvalid
+from ironclad.stages.mixing import combine, fit, sample_peak
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,11 +86,8 @@ def test_a_stem_of_quite_another_length_is_refused(tmp_path: Path) -> None:
         fit(b, a, tmp_path)
 
 
-def test_recipes(tmp_path: Path) -> None:
-    mixture, vocals, drums = (PcmFile(tmp_path / name, 1, 2, RATE) for name in ("mix", "vocals", "drums"))
-    assert recipe("instrumental", {"vocals": vocals, "drums": drums}, mixture) == [(mixture, 1.0), (vocals, -1.0)]
-    assert recipe("instrumental", {"accompaniment": drums, "vocals": vocals}, mixture) == [(drums, 1.0)]
-    assert recipe("instrumental", {"drums": drums}, mixture) == [(drums, 1.0)]
-    assert recipe("vocals", {"vocals": vocals}, mixture) == [(vocals, 1.0)]
-    with pytest.raises(BadRequest, match="piano"):
-        recipe("piano", {"vocals": vocals}, mixture)
+def test_the_peak_of_a_sum_that_is_written_nowhere(tmp_path: Path) -> None:
+    a, b = noise(BLOCK_FRAMES + 5, 1), noise(BLOCK_FRAMES + 5, 2)
+    parts = [(pcm(tmp_path / "a", a), 1.0), (pcm(tmp_path / "b", b), -0.5)]
+    assert sample_peak(parts) == combine(parts, tmp_path / "out")[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "out"]
