@@ -9,7 +9,6 @@ from uuid import UUID
 import mutagen
 import numpy as np
 import pytest
-import soundfile
 import sqlalchemy as sa
 
 from ironclad.audio.decode import decode
@@ -140,34 +139,6 @@ def test_a_karaoke_mix_has_quiet_vocals_and_its_own_name(
     assert str(tags["TIT2"]).endswith("(Karaoke)")
     assert str(tags["TALB"]) == "Colours (Karaoke)"
     assert all(one.good for one in verify.verify(verify.receipts(settings.layout.output)))
-
-
-def test_one_gain_keeps_all_files_of_a_loud_song_from_clipping(
-    settings: Settings, queue: Queue, run: Callable[..., JobOutcome], tmp_path: Path
-) -> None:
-    noise = np.random.default_rng(5).standard_normal((88_200, 2)).astype(np.float32)
-    soundfile.write(tmp_path / "loud.wav", noise, 44_100, subtype="FLOAT")  # peaks far beyond full scale
-    wanted = ("instrumental", "vocals", "karaoke")
-    assert run(queue(tmp_path / "loud.wav", stems=wanted, output_format="wav")).error is None
-    found = made(settings, tmp_path)
-    (gain,) = {receipt["gain_db"] for _, receipt in found.values()}
-    assert gain < -6
-    assert max(receipt["sample_peak_db"] for _, receipt in found.values()) == pytest.approx(-0.1, abs=0.01)
-    assert all(receipt["clipped_samples"] == 0 and receipt["true_peak_db"] is not None for _, receipt in found.values())
-    total = found["instrumental"][0] + found["vocals"][0]
-    assert np.abs(total - noise.reshape(-1) * 10 ** (gain / 20)).max() < 1e-3
-
-
-def test_true_peaks_can_be_the_measure(
-    settings: Settings, queue: Queue, run: Callable[..., JobOutcome], tmp_path: Path
-) -> None:
-    # A quarter of the sampling rate at 45 degrees: the samples stay 3 dB below the wave's crest.
-    wave = 0.95 * np.sqrt(2) * np.sin(np.arange(88_200) * np.pi / 2 + np.pi / 4)
-    soundfile.write(tmp_path / "crest.wav", np.stack([wave, -wave], 1), 44_100, subtype="FLOAT")
-    options = {pipeline.MIXING: {"peak": "true"}}
-    assert run(queue(tmp_path / "crest.wav", output_format="wav", options=options)).error is None
-    ((_, receipt),) = made(settings, tmp_path).values()
-    assert receipt["true_peak_db"] == pytest.approx(-1.0, abs=0.05)
 
 
 def test_running_twice_publishes_once_and_reuses_what_is_there(
