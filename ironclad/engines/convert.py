@@ -8,12 +8,9 @@ the model store like everything else there.
 from __future__ import annotations
 
 import os
-import subprocess
-import threading
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ironclad.engines import environments
+from ironclad.engines import environments, steps
 from ironclad.engines.child import clean_environment
 from ironclad.engines.contract import PrivateEnvironment
 from ironclad.engines.models import ModelStore
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from ironclad.layout import Layout
 
 _SECONDS: Final = 3600.0
-_TAIL_LINES: Final = 5
 
 
 def convert(
@@ -72,24 +68,8 @@ def _environment(layout: Layout, spec: EngineSpec) -> Environment:
 
 
 def _run(command: list[str], say: Callable[[str], None], engine: str, model: str) -> None:
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        errors="replace", cwd="/", env=clean_environment(os.environ, os.cpu_count() or 1),
-    )  # fmt: skip
-    alarm = threading.Timer(_SECONDS, process.kill)
-    alarm.daemon = True
-    alarm.start()
-    try:
-        with process:
-            for line in process.stderr or ():
-                tail.append(line.strip())
-                say(tail[-1])
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        alarm.cancel()
-    if process.returncode != 0:
-        reason = next((line for line in reversed(tail) if line), f"exit status {process.returncode}")
+    environ = clean_environment(os.environ, os.cpu_count() or 1)
+    ended = steps.run(command, environ, say, seconds=_SECONDS, errors_only=True)
+    if ended.status != 0:
+        reason = ended.lines[-1].strip() if ended.lines else f"exit status {ended.status}"
         raise ModelBroken(f"{model} cannot be converted: {reason[:500]}", engine=engine, model=model)

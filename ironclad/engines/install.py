@@ -11,8 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from ironclad import durable
-from ironclad.engines import environments
+from ironclad.engines import environments, steps
 from ironclad.engines.child import clean_environment
 from ironclad.engines.contract import PrivateEnvironment
 from ironclad.engines.environments import Environment
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 _LOCK: Final = "requirements.lock"
 _MINORS: Final = range(20, 7, -1)
-_TAIL_LINES: Final = 15
 _PROBE_SECONDS: Final = 180.0
 _INSTALL_SECONDS: Final = 3 * 3600.0
 _KEPT: Final = re.compile(r"(PIP|UV)_[A-Z_]+|[a-z]+_proxy|[A-Z]+_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE")
@@ -220,30 +217,12 @@ def _build(
 
 def _run(command: Sequence[str], say: Callable[[str], None]) -> None:
     """Run an installer's step, hand on its lines. Raises `EngineInstallFailed` with the last of them."""
-    tail: deque[str] = deque(maxlen=_TAIL_LINES)
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            errors="replace", cwd="/", env=_environment(os.environ),
-        )  # fmt: skip
+        ended = steps.run(command, _environment(os.environ), say, seconds=_INSTALL_SECONDS)
     except OSError as exc:
         raise EngineInstallFailed(f"{command[0]}: {exc.strerror}") from exc
-    # A server that sends nothing for ever must not hold the lock for ever.
-    alarm = threading.Timer(_INSTALL_SECONDS, process.kill)
-    alarm.daemon = True
-    alarm.start()
-    try:
-        with process:
-            for line in process.stdout or ():
-                tail.append(line.rstrip())
-                say(tail[-1])
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        alarm.cancel()
-    if process.returncode != 0:
-        raise EngineInstallFailed(" | ".join(line for line in tail if line)[-1500:] or f"exit {process.returncode}")
+    if ended.status != 0:
+        raise EngineInstallFailed(" | ".join(ended.lines)[-1500:] or f"exit {ended.status}")
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import acoustid
 import httpx
 
 from ironclad.errors import MetadataServiceUnavailable
 from ironclad.metadata.cache import DAY
-from ironclad.metadata.http import Manners, PoliteClient
+from ironclad.metadata.http import CachedService, Manners
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,23 +40,12 @@ class Service:
     keep_missing_seconds: float = 3 * DAY
 
 
-class AcoustId:
+class AcoustId(CachedService):
     """Asks for recordings. Every call may raise `MetadataServiceUnavailable`, and what `check` raises while waiting."""
 
     def __init__(self, service: Service, gate: Gate, cache: Cache, *, check: Callable[[], None] | None = None) -> None:
+        super().__init__(service.manners, gate, cache, accept="application/json", check=check)
         self._service = service
-        self._cache = cache
-        self._client = PoliteClient(service.manners, gate, accept="application/json", check=check)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def recordings(self, fingerprint: str, seconds: float) -> dict[str, float]:
         """MusicBrainz recording ids and how sure AcoustID is of each (0 to 1), surest first; empty if it knows none.
@@ -90,7 +79,7 @@ def _heard(content: bytes) -> dict[str, float]:
     """Ids and scores. Raises ValueError for what is not AcoustID's JSON, `MetadataServiceUnavailable` for a refusal."""
     data: Any = json.loads(content)
     if not isinstance(data, dict):
-        raise ValueError("not AcoustID's JSON")  # noqa: TRY004 - `PoliteClient` asks again after a ValueError
+        raise ValueError("not AcoustID's JSON")  # noqa: TRY004 - `CachedService` asks again after a ValueError
     if data.get("status") == "error":
         return _refused(data.get("error"))
     found: dict[str, float] = {}

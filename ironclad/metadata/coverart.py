@@ -6,14 +6,14 @@ https://musicbrainz.org/doc/Cover_Art_Archive/API
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
 
 from ironclad.metadata import images
 from ironclad.metadata.cache import DAY
-from ironclad.metadata.http import Manners, PoliteClient
+from ironclad.metadata.http import CachedService, Manners
 from ironclad.metadata.model import Picture, PictureType
 
 if TYPE_CHECKING:
@@ -38,23 +38,12 @@ class Archive:
     keep_missing_seconds: float = 14 * DAY
 
 
-class CoverArt:
+class CoverArt(CachedService):
     """Asks for covers. Every call may raise `MetadataServiceUnavailable`, and what `check` raises while waiting."""
 
     def __init__(self, archive: Archive, gate: Gate, cache: Cache, *, check: Callable[[], None] | None = None) -> None:
+        super().__init__(archive.manners, gate, cache, accept="image/*", check=check)
         self._archive = archive
-        self._cache = cache
-        self._client = PoliteClient(archive.manners, gate, accept="image/*", check=check)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def front(self, *, album_id: str | None = None, release_group_id: str | None = None) -> Picture | None:
         """The front cover of a release, else of its release group; None if the archive has neither."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
@@ -16,6 +16,7 @@ from ironclad.metadata.rate import wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ironclad.metadata.cache import Cache
     from ironclad.metadata.rate import Gate
 
 _GONE = frozenset({400, 404, 410})
@@ -122,3 +123,31 @@ def _retry_after(reply: httpx.Response) -> float:
     """Seconds that the service asks for; its other form, a date, is left to the back-off."""
     text = reply.headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+class CachedService:
+    """A web service whose answers are kept: what its askers have in common. A context manager, or `close` it.
+
+    Args:
+        manners: how to ask.
+        gate: hands out the installation's slots for requests.
+        cache: where answers are kept.
+        accept: the type that is asked for.
+        check: called while waiting; what it raises ends the wait.
+    """
+
+    def __init__(
+        self, manners: Manners, gate: Gate, cache: Cache, *, accept: str, check: Callable[[], None] | None
+    ) -> None:
+        self._cache = cache
+        self._client = PoliteClient(manners, gate, accept=accept, check=check)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from xml.etree.ElementTree import ParseError
 
@@ -17,7 +17,7 @@ from musicbrainzngs import mbxml
 
 from ironclad.metadata.cache import DAY
 from ironclad.metadata.candidate import Candidate, from_recording
-from ironclad.metadata.http import Manners, PoliteClient
+from ironclad.metadata.http import CachedService, Manners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,23 +41,12 @@ class Service:
     """Somebody may add the recording tomorrow."""
 
 
-class MusicBrainz:
+class MusicBrainz(CachedService):
     """Asks for recordings. Every call may raise `MetadataServiceUnavailable`, and what `check` raises while waiting."""
 
     def __init__(self, service: Service, gate: Gate, cache: Cache, *, check: Callable[[], None] | None = None) -> None:
+        super().__init__(service.manners, gate, cache, accept="application/xml", check=check)
         self._service = service
-        self._cache = cache
-        self._client = PoliteClient(service.manners, gate, accept="application/xml", check=check)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def recording(self, recording_id: str) -> tuple[Candidate, ...]:
         """The releases of one recording; empty if there is no such recording."""
