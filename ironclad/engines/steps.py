@@ -51,15 +51,16 @@ def run(
     alarm.daemon = True
     alarm.start()
     try:
-        with process:
-            for line in (process.stderr if errors_only else process.stdout) or ():
-                text = line.rstrip()
-                if text:
-                    tail.append(text)
-                say(text)
-    except BaseException:
-        process.kill()
-        raise
+        with process:  # which waits for its end, however it is left
+            try:
+                for line in (process.stderr if errors_only else process.stdout) or ():
+                    text = line.rstrip()
+                    if text:
+                        tail.append(text)
+                    say(text)
+            except BaseException:
+                process.kill()
+                raise
     finally:
         alarm.cancel()
     return Ended(process.returncode, tuple(tail))

@@ -38,12 +38,13 @@ def test_a_step_that_hangs_is_killed() -> None:
     assert time.monotonic() - began < 60
 
 
-def test_what_the_listener_raises_ends_the_step() -> None:
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
+def test_what_the_listener_raises_ends_the_step(raised: type[BaseException]) -> None:
     def refuse(_line: str) -> None:
-        raise KeyboardInterrupt
+        raise raised
 
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised):
         steps.run(python("print(1, flush=True); import time; time.sleep(300)"), ENVIRON, refuse, seconds=250)
     assert time.monotonic() - began < 60
 
