@@ -162,6 +162,8 @@ def test_jobs_that_fail_for_it_and_the_lost_service_itself_are_held_back(box: Se
     assert here.plan(20) == []
     lost = here.rows("SELECT labels FROM notice WHERE kind = 'service_lost'")
     assert [row.labels["dependency"] for row in lost] == ["prefect"]
+    for service in ("dispatch@box/1", "worker-cpu@box/1", "watch@box/1"):
+        box.beat(service)
     assert here.plan(30) == []
     here.publish(alert="job:other", labels={"error_kind": "engine"})
     assert [one.events for one in here.plan()] == [1]
