@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,12 @@ class Parts:
         finally:
             database.close()
 
+    def until_watched(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not any(part.name == "root 1 events" for part in self.runtime.health.components()):
+            assert time.monotonic() < deadline, self.runtime.health.components()
+            time.sleep(0.05)  # the board has no event to await
+
     def stop(self) -> None:
         self.stopping.set()
         self.runtime.stop()
@@ -74,6 +81,7 @@ def test_a_watch_root_that_goes_away_is_one_message_and_its_return_another(
         try:
             assert parts.watching.wait(PATIENCE)
             assert parts.notifying.wait(PATIENCE)
+            parts.until_watched()
             root = settings.layout.input
             root.rename(root.with_name("away"))
             assert sink.wait(1, PATIENCE)
