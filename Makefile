@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline scale signals
 ENGINE_PLUGINS := ironclad-engine-demucs ironclad-engine-spleeter
+LEDGER := PYTHONPATH=tests/chaos:tests/support $(BIN)/python -m chaoslab.ledger
 # Only the project's own settings reach demo and tests, never the operator's.
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
 
@@ -33,14 +34,16 @@ test: $(STAMP) ## Run the tests (under 15 minutes on 2 cores)
 coverage: $(STAMP) ## The tests again, with coverage of branches, in child processes too (three times as slow)
 	$(CLEAN) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup --timeout 600 --cov --cov-report=term:skip-covered
 
-chaos: $(STAMP) ## Kill, fail, pause and cut off all that touches files; rewrites the tables of docs/reliability.md
+chaos: $(STAMP) ## Kill, fail, pause and cut off all that touches files (goes on where it was interrupted); rewrites the tables of docs/reliability.md
+	$(CLEAN) IRONCLAD_TEST_LEDGERS=.chaos $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -p no:randomly -v -rs \
+	  -m "chaos or not chaos" tests/chaos --ignore tests/chaos/system \
+	  --ignore tests/chaos/test_crash_slice.py --ignore tests/chaos/test_kill_each.py || \
+	  { $(LEDGER) .chaos; exit 1; }
+	$(LEDGER) .chaos docs/reliability.md
 	rm -rf .chaos
-	$(CLEAN) IRONCLAD_TEST_LEDGERS=.chaos $(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -p no:randomly -v \
-	  -m "chaos or not chaos" tests/chaos --ignore tests/chaos/test_crash_slice.py --ignore tests/chaos/system
-	PYTHONPATH=tests/chaos:tests/support $(BIN)/python -m chaoslab.ledger .chaos docs/reliability.md
 
-chaos-system: $(STAMP) ## Let a seeded monkey loose on a whole installation: 50 songs, 3 seeds
-	$(CLEAN) $(BIN)/python -m pytest -m chaos -s tests/chaos/system tests/e2e/test_health_in_trouble.py
+chaos-system: $(STAMP) ## Kill each process of a whole installation, then let a seeded monkey loose on it: 50 songs, 3 seeds
+	$(CLEAN) $(BIN)/python -m pytest -m chaos -s -p no:randomly tests/chaos/test_kill_each.py tests/chaos/system tests/e2e/test_health_in_trouble.py
 
 engines-real: $(STAMP) ## Real weights on real music: IRONCLAD_TEST_MODELS=FOLDER make engines-real (installs 4 GB)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(ENGINE_PLUGINS:%=--editable plugins/%)

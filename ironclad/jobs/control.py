@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -160,6 +161,19 @@ def retry(session: Session, job_uuid: UUID, *, actor: str, pools: frozenset[str]
     return requeue(session, job_uuid, actor=actor, kind="retried", pools=pools, options={"force": True})
 
 
+_RESULTS: Final = sa.text(
+    "SELECT DISTINCT coalesce(receipt->>'result', '') FROM artifact WHERE job_uuid = :job AND state = 'published' "
+    "AND kind !~ '^(receipt|cover):'"
+)
+
+
+def _result(session: Session, job_uuid: UUID, engine: str) -> str:
+    """What a new result is called beside those that are there; empty if there is none."""
+    taken = set(session.scalars(_RESULTS, {"job": job_uuid}))
+    names = itertools.chain([engine], (f"{engine} {number}" for number in itertools.count(2)))
+    return next(name for name in names if name not in taken) if taken else ""
+
+
 def replay(
     session: Session, job_uuid: UUID, *, stage: str, actor: str, pools: frozenset[str],
     engine: str | None = None, engine_pool: str = "cpu", parameters: dict[str, Any] | None = None,
@@ -167,7 +181,8 @@ def replay(
 ) -> Job:  # fmt: skip
     """Run a settled job again from a stage on; earlier stages' results are reused where they are still there.
 
-    With `keep`, the files that it has published stay in the library beside the new ones.
+    With `keep`, the files that it has published stay in the library beside the new ones, which are called after the
+    engine in title, album and folder: two files of one name and number are one track to a media server.
     """
     if stage not in pipeline.STAGES:
         raise BadRequest(f"There is no stage {stage}; the stages are {', '.join(pipeline.STAGES)}.")
@@ -177,7 +192,10 @@ def replay(
         sets |= {"engine": engine, "engine_pool": engine_pool}
     if parameters is not None:
         sets["parameters"] = parameters
-    asked = {} if engine is None and parameters is None else {pipeline.ENGINE_ASKED: True}
+    asked: dict[str, Any] = {} if engine is None and parameters is None else {pipeline.ENGINE_ASKED: True}
+    result = _result(session, job_uuid, engine or job.engine) if keep else ""
+    if result or job.options.get("result"):
+        asked["result"] = result
     return requeue(
         session, job_uuid, actor=actor, kind="replayed", pools=pools, stage=pipeline.FIRST, sets=sets,
         options={"replay_from": stage, "replay_attempt": job.attempt + 1, "force": True, "keep_results": keep, **asked},

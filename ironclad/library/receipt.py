@@ -52,6 +52,8 @@ class Receipt:
     """flac, mp3, …"""
     file: str = ""
     """The published file's name."""
+    result: str = ""
+    """What tells it from an earlier result of the same song that was kept; empty for one that is alone, or first."""
 
     gain_db: float = 0.0
     """Applied to prevent clipping; 0 in nearly every case."""

@@ -86,23 +86,32 @@ class Derivation:
     model_sha256: Texts = ()
     """Digests of the model files used; empty for engines without weights."""
     policy: AlbumPolicy = AlbumPolicy.OWN_ALBUM
+    result: str = ""
+    """Tells it from an earlier result of the same song that was kept; empty for one that is alone, or first."""
+
+    @property
+    def label(self) -> StemLabel:
+        """How it is called: `Instrumental`; `Instrumental, demucs` beside another one."""
+        name = label(self.stem)
+        return StemLabel(f"{name.one}, {self.result}", f"{name.many}, {self.result}") if self.result else name
 
 
 def derive(tags: TrackTags, derivation: Derivation) -> TrackTags:
     """The tags of the derived recording.
 
-    Titles carry the version, and so does the album unless the policy is `same-album`; the source's MusicBrainz,
+    Titles carry the version, and so does the album unless the policy is `same-album`, which a second result of a song
+    cannot follow: its number in the album is taken. The source's MusicBrainz,
     AcoustID, ISRC and shop ids move to `IRONCLAD_SOURCE_*`; loudness tags go (see `with_replay_gain`); a missing album
     artist is filled, because Plex and Navidrome group by it.
     """
-    name = label(derivation.stem)
+    name = derivation.label
     changes: dict[str, Any] = {
         "title": _versioned(tags.title, name.one) or name.one,
         "title_sort": _versioned(tags.title_sort, name.one),
         "album_artists": tags.album_artists or ((VARIOUS_ARTISTS,) if tags.compilation else tags.artists),
         "extra": _extra(tags, derivation),
     }
-    if derivation.policy is AlbumPolicy.OWN_ALBUM:
+    if derivation.policy is AlbumPolicy.OWN_ALBUM or derivation.result:
         changes["album"] = _versioned(tags.album, name.many) or name.many
         changes["album_sort"] = _versioned(tags.album_sort, name.many)
     for entry in FIELDS:
@@ -131,7 +140,7 @@ def with_replay_gain(tags: TrackTags, *, integrated_lufs: float, peak: float) ->
 def path_fields(source: TrackTags, derivation: Derivation) -> dict[str, Any]:
     """The fields of a path template (see `ironclad.library.naming`) for a derived recording."""
     derived = derive(source, derivation)
-    name = label(derivation.stem)
+    name = derivation.label
     return {
         "artist": derived.display_artist,
         "albumartist": ", ".join(derived.album_artists),

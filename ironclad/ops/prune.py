@@ -114,24 +114,26 @@ def _bytes(path: Path) -> int:
 def remove(database: Database, victim: Victim) -> bool:
     """Delete one; False if its job was taken up again meanwhile. Raises catalogue errors.
 
-    The job's row is locked meanwhile, so that no attempt begins to use what is being deleted; the deletion is written
-    into its history before it happens, because nobody could tell afterwards.
+    The job's row is locked meanwhile, so that no attempt begins to use what is being deleted. The deletion is in its
+    history for good before it happens, because nobody could tell afterwards; one that did not come to its end is there
+    again at the next try.
     """
     if victim.job_uuid is None:
         _delete(victim)
         return True
     with database.session() as session:
+        # NO KEY: the event, in a transaction of its own, refers to this row.
         row = session.execute(
-            sa.text("SELECT state, attempt FROM job WHERE job_uuid = :job FOR UPDATE SKIP LOCKED"),
+            sa.text("SELECT state, attempt FROM job WHERE job_uuid = :job FOR NO KEY UPDATE SKIP LOCKED"),
             {"job": victim.job_uuid},
         ).first()
         if row is None or row.state not in _SETTLED_JOBS[victim.kind]:
             return False
-        record(
-            session, victim.job_uuid, "deleted", actor="prune", attempt=row.attempt, path=str(victim.path),
-            reason=victim.reason,
-        )  # fmt: skip
-        session.flush()
+        with database.session() as telling:
+            record(
+                telling, victim.job_uuid, "deleted", actor="prune", attempt=row.attempt, path=str(victim.path),
+                reason=victim.reason,
+            )  # fmt: skip
         _delete(victim)
     return True
 

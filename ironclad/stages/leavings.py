@@ -35,12 +35,12 @@ def sweep(context: StageContext, root: Path) -> list[str]:
         if not path.is_relative_to(root) or not path.is_file() or durable.digest(path) != row.blake3:
             continue
         reason = "published anew under another name"
-        durable.remove(path, reason=reason)
-        with context.database.session() as session:
+        with context.database.session() as session:  # before: nobody could tell afterwards
             record(
                 session, context.job.job_uuid, "removed", actor="worker", attempt=context.job.attempt,
                 stage="organize", path=str(path), reason=reason,
             )  # fmt: skip
+        durable.remove(path, reason=reason)
         removed.append(str(path))
         for folder in path.parents:
             if folder == root or not folder.is_relative_to(root) or not durable.remove_empty_folder(folder):

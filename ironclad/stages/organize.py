@@ -16,7 +16,7 @@ from ironclad.metadata.derive import derive, path_fields
 from ironclad.stages import leavings, neighbours, receipts, scans
 from ironclad.stages.context import Published, Stage, StageContext, StageResult
 from ironclad.stages.metadata import finished
-from ironclad.stages.tagging import derivation
+from ironclad.stages.tagging import RESULT, derivation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +134,10 @@ def run(context: StageContext) -> StageResult:
         context.check()
         kind = deliverable["kind"]
         tags = derive(finished(context).tags, derivation(context, kind))
-        receipt = receipts.timed(context, {**deliverable["receipt"], "servers": neighbours.facts(tags)})
+        result = context.job.options.get(RESULT, "")
+        receipt = receipts.timed(
+            context, {**deliverable["receipt"], "servers": neighbours.facts(tags), RESULT: result}
+        )  # fmt: skip
         published = _publish(context, kind, made.folder / deliverable["file"], receipt)
         if context.settings.output.receipts:
             _sidecar(context, published, receipt)

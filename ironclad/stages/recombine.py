@@ -165,7 +165,7 @@ def run(context: StageContext) -> StageResult:
 def parameters(job: Job, settings: Settings) -> Mapping[str, Any]:
     """Products, how they are mixed, format, and what the tags are derived by."""
     mix = mixing(job, settings).model_dump()
-    return {"stems": job.stems, "mix": mix, "format": job.output_format, "tags": tagging.parameters(settings)}
+    return {"stems": job.stems, "mix": mix, "format": job.output_format, "tags": tagging.parameters(job, settings)}
 
 
 STAGE = Stage(

@@ -23,17 +23,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    """Collects results; prints them at the end, and leaves them in the folder IRONCLAD_TEST_LEDGERS, if that is set."""
-    ledger = Ledger()
+    """Collects results; keeps them in the folder IRONCLAD_TEST_LEDGERS, if that is set; prints them at the end."""
+    folder = os.environ.get("IRONCLAD_TEST_LEDGERS")
+    ledger = Ledger(Path(folder) if folder else None)
     yield ledger
     if ledger.tallies:
         capture = request.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled():
             print(f"\n{ledger.text()}")  # noqa: T201 - figures to report
-    folder = os.environ.get("IRONCLAD_TEST_LEDGERS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        ledger.save(Path(folder) / f"{os.getpid()}.json")
 
 
 @pytest.fixture(scope="session")

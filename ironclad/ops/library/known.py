@@ -15,7 +15,7 @@ from ironclad.metadata.candidate import Candidate
 from ironclad.metadata.derive import path_fields
 from ironclad.metadata.model import TrackTags
 from ironclad.stages import online
-from ironclad.stages.tagging import derivation_of
+from ironclad.stages.tagging import RESULT, derivation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +72,8 @@ class Known:
 
     def derivation(self, settings: Settings) -> Derivation:
         """How it was made."""
-        return derivation_of(self.job, settings, self.separated or {}, self.kind)
+        result = str(self.receipt.get(RESULT, ""))
+        return derivation_of(self.job, settings, self.separated or {}, self.kind, result=result)
 
     def name(self, settings: Settings) -> TrackName:
         """The fields of a path template."""

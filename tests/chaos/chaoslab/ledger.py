@@ -1,17 +1,22 @@
 """What was run and what came of it: printed, and kept in docs/reliability.md by `make chaos`.
 
-Several processes may run parts of it: each leaves its ledger in a folder, and `python -m chaoslab.ledger FOLDER PAGE`
-puts them together. It ends with 1 unless enough was tried, everything took place, and only seeded bugs were found.
+Several processes may run parts of it: each result is kept in a folder as soon as it is known, so that an interrupted
+run can go on later, and `python -m chaoslab.ledger FOLDER [PAGE]` puts them together. It ends with 1 unless enough was
+tried, everything took place, and only seeded bugs were found. What other code gave counts for nothing: each result says
+of which sources it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
+import ironclad
 from chaoslab.experiments import Tally
 from chaoslab.mutants import MUTANTS
 from chaoslab.protocols import PROTOCOLS
@@ -22,34 +27,64 @@ ENOUGH = {"kill": 500, "errno": 750, "power": 200}
 """Points that a run must have tried at least."""
 
 
+@cache
+def sources() -> str:
+    """A digest of the code that is tried, and of the laboratory that tries it."""
+    package, laboratory = Path(ironclad.__file__).parent, Path(__file__).parent
+    hasher = hashlib.sha256()
+    for folder in (package, laboratory):
+        for path in sorted(folder.rglob("*.py")):
+            hasher.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return hasher.hexdigest()
+
+
 @dataclass
 class Ledger:
-    """Results by matrix and protocol; seeded bugs and how many violations gave each away."""
+    """Results by matrix and protocol; seeded bugs and how many violations gave each away.
 
+    Args:
+        folder: where each result is kept, and results of the same sources are found again; None keeps nothing.
+    """
+
+    folder: Path | None = None
     tallies: dict[str, dict[str, Tally]] = field(default_factory=dict)
     mutants: dict[str, tuple[str, int, int]] = field(default_factory=dict)
 
     def add(self, matrix: str, tally: Tally) -> None:
         """One result."""
         self.tallies.setdefault(matrix, {})[tally.protocol] = tally
+        self._keep(f"{matrix}-{tally.protocol}", {"matrix": matrix, "tally": asdict(tally)})
 
     def caught(self, mutant: str, matrix: str, points: int, violations: int) -> None:
         """One seeded bug."""
         self.mutants[mutant] = (matrix, points, violations)
+        self._keep(f"bug-{mutant}", {"mutant": mutant, "matrix": matrix, "points": points, "violations": violations})
 
-    def save(self, path: Path) -> None:
-        """Keep it for `load`."""
-        tallies = {matrix: [asdict(tally) for tally in found.values()] for matrix, found in self.tallies.items()}
-        path.write_text(json.dumps({"tallies": tallies, "mutants": self.mutants}), encoding="utf-8")
+    def has(self, matrix: str, protocol: str) -> bool:
+        """Whether an earlier run of the same sources, which was interrupted, has this result, with nothing amiss."""
+        if self.folder is None:
+            return False
+        kept = Ledger()
+        kept.load(self.folder / f"{matrix}-{protocol}.json")
+        tally = kept.tallies.get(matrix, {}).get(protocol)
+        return tally is not None and tally.hit == tally.points > 0 and not tally.violations
+
+    def _keep(self, name: str, result: dict[str, object]) -> None:
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = self.folder / f"{name}.part"
+            part.write_text(json.dumps({"sources": sources(), **result}), encoding="utf-8")
+            part.replace(self.folder / f"{name}.json")
 
     def load(self, path: Path) -> None:
-        """Add what another process saved."""
-        data = json.loads(path.read_text(encoding="utf-8"))
-        for matrix, tallies in data["tallies"].items():
-            for tally in tallies:
-                self.add(matrix, Tally(**tally))
-        for name, (matrix, points, violations) in data["mutants"].items():
-            self.caught(name, matrix, points, violations)
+        """Add what another process kept, if it is of the same sources."""
+        data = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if data.get("sources") != sources():
+            return
+        if "tally" in data:
+            self.add(data["matrix"], Tally(**data["tally"]))
+        else:
+            self.caught(data["mutant"], data["matrix"], data["points"], data["violations"])
 
     def wrong(self) -> list[str]:
         """Why this run proves nothing, or disproves something."""
@@ -57,6 +92,11 @@ class Ledger:
         bad = [
             f"only {totals.get(matrix, (0,))[0]} {matrix} points, not {points}"
             for matrix, points in ENOUGH.items() if totals.get(matrix, (0,))[0] < points
+        ]  # fmt: skip
+        bad += [
+            f"{name} was not tried with {matrix}"
+            for matrix in MATRICES for name, protocol in PROTOCOLS.items()
+            if name not in self.tallies.get(matrix, {}) and not (matrix == "power" and protocol.real)
         ]  # fmt: skip
         bad += [f"{matrix}: {t[0]} points and {t[1]} that took place" for matrix, t in totals.items() if t[0] != t[1]]
         bad += [f"{matrix}: {t[2]} violations" for matrix, t in totals.items() if t[2]]
@@ -80,6 +120,9 @@ class Ledger:
             lines += [f"{matrix:6} {tally.line()}" for tally in found.values()]
         for matrix, (points, hit, bad, seconds) in self.totals().items():
             lines.append(f"{matrix:6} TOTAL: points {points}, hit {hit}, violations {bad}, {seconds:.0f} s")
+            lines += [
+                f"  {violation}" for tally in self.tallies[matrix].values() for violation in tally.violations[:20]
+            ]
         for name, (matrix, points, bad) in self.mutants.items():
             lines.append(f"seeded bug {name}: {bad} violations in {points} {matrix} points")
         return "\n".join(lines)
@@ -89,7 +132,7 @@ class Ledger:
         lines = ["| protocol | kill -9 | errno | paused past the lease | power lost | violations |", "|" + "---|" * 6]
         for name, protocol in PROTOCOLS.items():
             row = [self.tallies.get(matrix, {}).get(name) for matrix in MATRICES]
-            cells = ["" if tally is None else str(tally.points) for tally in row]
+            cells = ["-" if tally is None else str(tally.points) for tally in row]
             bad = sum(len(tally.violations) for tally in row if tally is not None)
             lines.append(f"| {name}: {protocol.what} | {' | '.join(cells)} | {bad} |")
         totals = self.totals()
@@ -110,16 +153,16 @@ class Ledger:
         )
 
 
-def main(folder: str, page: str) -> int:
-    """Put the ledgers of a folder together."""
+def main(folder: str, page: str | None = None) -> int:
+    """Put the ledgers of a folder together; write the page if nothing is amiss."""
     ledger = Ledger()
-    for path in sorted(Path(folder).glob("*.json"), key=lambda one: one.stat().st_mtime):  # the newest result counts
+    for path in sorted(Path(folder).glob("*.json")):
         ledger.load(path)
     print(ledger.text())  # noqa: T201 - the report
     wrong = ledger.wrong()
     for line in wrong:
         print(f"NOT SHOWN: {line}")  # noqa: T201 - likewise
-    if not wrong:
+    if not wrong and page is not None:
         ledger.write(Path(page))
     return bool(wrong)
 

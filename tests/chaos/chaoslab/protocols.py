@@ -18,6 +18,7 @@ from ironclad.ingest import claim as ingest
 from ironclad.jobs import control, lease, reap, submit
 from ironclad.ops import orphans, prune
 from ironclad.ops.install import files
+from ironclad.sections import PruneSettings
 from ironclad.stages import filing
 from ironclad.stages.runner import run_claim
 
@@ -215,6 +216,43 @@ def _tidy(world: World) -> None:
     prune.run(world.database, world.settings, now=time.time() + 20 * 86400)
 
 
+_PRUNED = {"days": 1.0}
+_RULES = PruneSettings.model_validate(dict.fromkeys(prune.CLASSES, _PRUNED))
+
+
+def _prepare_old(world: World) -> None:
+    """A job that succeeded, of a file that its owner kept; what is left of it is old, as is what was set aside."""
+    world.settings.layout.create()
+    layout = world.settings.layout
+    job = ingest.take(world.database, world.settings, _new(world, _source(world, layout.input), "copy")).job_uuid
+    _attempt(world)
+    (layout.work_of(job) / "stage").mkdir(parents=True, exist_ok=True)
+    layout.job_log(job).parent.mkdir(parents=True, exist_ok=True)
+    for path in (
+        layout.work_of(job) / "stage" / "mixture.f32", layout.job_log(job), layout.orphaned / "found" / "song.flac",
+    ):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(SONG)
+
+
+def _prune(world: World) -> None:
+    """What the flow `maintenance` and `ironclad prune` do, with a rule for every class."""
+    settings = world.settings.model_copy(update={"prune": _RULES})
+    prune.run(world.database, settings, now=time.time() + 100 * 86400)
+
+
+def _prune_check(world: World) -> list[str]:
+    """Of each thing of a job that is gone, its history says so."""
+    layout = world.settings.layout
+    said = {row["path"] for row in world.rows("SELECT data ->> 'path' AS path FROM job_event WHERE kind = 'deleted'")}
+    job = _job(world)
+    return [
+        f"deleted without a word: {path.name}"
+        for path in (layout.archive / str(job), layout.work_of(job), layout.job_log(job))
+        if not path.exists() and str(path) not in said
+    ]
+
+
 def _write_prepare(world: World) -> None:
     (world.root / "logs").mkdir()
     (world.root / "logs" / "skipped.json").write_bytes(b'{"old": true}')
@@ -270,6 +308,7 @@ PROTOCOLS = {
         _pipeline("skip", "a skipped song, skipped.json", prepare=_prepare_queued, state="skipped", skip=True),
         Protocol("song", "a real song through the real stages", _prepare_queued, _run, _restart, real=True),
         Protocol("tidy", "leftovers set aside, stage folders pruned", _prepare_done, _tidy, _tidy),
+        Protocol("prune", "what is old is deleted, in every class", _prepare_old, _prune, _prune, check=_prune_check),
         Protocol("config", "configuration files written over older and edited ones", _install_prepare, _install, _install, state=None, check=_install_check),  # noqa: E501
         Protocol("write-atomic", "a small file replaced (skipped.json, markers)", _write_prepare, _write, _write, state=None),  # noqa: E501
     )

@@ -208,6 +208,26 @@ def test_a_replay_may_take_another_engine(bench: Any) -> None:
     assert (row.engine, row.parameters) == ("center", {})
 
 
+@pytest.mark.parametrize(
+    ("taken", "wanted"), [((), None), (("",), "demucs"), (("", "demucs"), "demucs 2"), (("demucs 2",), "demucs")]
+)
+def test_a_result_beside_others_has_a_name_of_its_own(bench: Any, taken: tuple[str, ...], wanted: str | None) -> None:
+    job = bench.job("succeeded")
+    for name in taken:
+        bench.rows(
+            "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state, receipt) VALUES "
+            "(gen_random_uuid(), :job, 1, 'instrumental', :path, 1, 'x', 'published', "
+            "jsonb_build_object('result', CAST(:name AS text)))",
+            job=job, path=f"/{name}", name=name,
+        )  # fmt: skip
+    assert replay(bench, job, "separate", keep=True, engine="demucs").options.get("result") == wanted
+
+
+def test_a_replay_that_keeps_nothing_has_the_plain_name_again(bench: Any) -> None:
+    job = bench.job("succeeded", options={"result": "demucs"})
+    assert not replay(bench, job, "separate").options["result"]
+
+
 def test_a_replay_from_nowhere_names_the_stages(bench: Any) -> None:
     job = bench.job("succeeded")
     with pytest.raises(BadRequest, match="validate, categorize"):

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from ironclad import durable
+from ironclad.errors import StorageError
 from ironclad.jobs import submit
 from ironclad.jobs.ids import uuid7
 from ironclad.ops import backup, housekeeper, orphans, prune
@@ -195,6 +196,33 @@ def test_old_stage_folders_of_settled_jobs_go(database: Database, settings: Sett
             sa.text("SELECT data FROM job_event WHERE kind = 'deleted' AND job_uuid = :job"), {"job": jobs["failed"]}
         ).all()
     assert event.data["reason"] == "older than 7 days"
+
+
+def test_a_deletion_is_on_record_before_it_happens(
+    database: Database, settings: Settings, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed in the middle of one leaves nothing that is gone without a word."""
+    job = make()
+    folder = settings.layout.work_of(job)
+    folder.mkdir()
+    [victim] = prune.plan(database, settings, now=time.time() + 8 * DAY)
+    before: list[Any] = []
+
+    def remove_tree(path: Path, **_: object) -> None:
+        with database.session() as another:
+            before.extend(another.scalars(sa.text("SELECT data ->> 'path' FROM job_event WHERE kind = 'deleted'")))
+            # nobody can take the job up meanwhile
+            assert not another.execute(sa.text("SELECT 1 FROM job FOR UPDATE SKIP LOCKED")).all()
+        raise StorageError("the disk is broken", path=path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(prune.durable, "remove_tree", remove_tree)
+        with pytest.raises(StorageError):
+            prune.remove(database, victim)
+    assert before == [str(folder)]
+    assert folder.exists()
+    assert prune.remove(database, victim)
+    assert not folder.exists()
 
 
 def test_originals_stay_unless_a_rule_says_otherwise(database: Database, settings: Settings, make: Any) -> None:

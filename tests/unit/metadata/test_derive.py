@@ -81,6 +81,17 @@ def test_policies(policy: AlbumPolicy, title: str, album: str, album_sort: str) 
     assert (derived.album, derived.album_sort) == (album, album_sort)
 
 
+@pytest.mark.parametrize("policy", AlbumPolicy)
+def test_a_result_beside_another_is_a_track_of_its_own(policy: AlbumPolicy) -> None:
+    """Its number in the album is taken, whatever the policy: servers would take the two for one."""
+    how = replace(HOW, policy=policy, result="demucs")
+    derived = derive(SOURCE, how)
+    assert (derived.title, derived.album) == ("Song (Instrumental, demucs)", "Album (Instrumentals, demucs)")
+    assert derived.extra["IRONCLAD_STEM"] == ("instrumental",)
+    fields = path_fields(SOURCE, how)
+    assert (fields["stem"], fields["stems"]) == ("Instrumental, demucs", "Instrumentals, demucs")
+
+
 def test_names_are_not_marked_twice_and_missing_ones_are_filled() -> None:
     derived = derive(TrackTags(title="Song (instrumental)", album="X (Instrumentals)"), HOW)
     assert (derived.title, derived.album) == ("Song (instrumental)", "X (Instrumentals)")
