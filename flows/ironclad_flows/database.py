@@ -70,7 +70,8 @@ def _beside(ours: str) -> str:
         with _connect(ours) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
             if known is None:
-                with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                # The second is what two servers that make it at the same moment are told.
+                with contextlib.suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigError(f"The database {name} for Prefect does not exist and may not be created: {exc}") from exc
@@ -91,11 +92,23 @@ def without_trigrams(statement: str) -> str:
     return _INDEX.sub(r"USING btree (\1)", _EXTENSION.sub("SELECT 1", statement))
 
 
+_TRIGRAMS = """
+    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm') OR EXISTS (
+        SELECT FROM pg_available_extension_versions e, pg_roles r
+        WHERE e.name = 'pg_trgm' AND r.rolname = current_user
+        AND (r.rolsuper OR e.trusted AND has_database_privilege(current_database(), 'CREATE'))
+    )
+"""
+
+
 def has_trigrams(url: str) -> bool:
-    """Whether the server of a SQLAlchemy URL offers `pg_trgm`. Raises `DatabaseUnavailable` if it does not answer."""
+    """Whether `pg_trgm` is in the database of a SQLAlchemy URL, or its role may put it there.
+
+    Raises `DatabaseUnavailable` if it does not answer.
+    """
     with _connect(url) as connection:
-        found = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone()
-    return found is not None
+        (found,) = connection.execute(_TRIGRAMS).fetchone() or (False,)
+    return bool(found)
 
 
 def rewrite_where_needed(url: str | None) -> Callable[[], None]:

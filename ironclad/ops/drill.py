@@ -91,10 +91,9 @@ def _problems(settings: Settings, path: Path, manifest: Manifest) -> list[str]:
 
 
 def _restore(database: Database, path: Path, *extra: str) -> None:
-    pgtools.run(
-        database.dsn, "pg_restore", "--no-owner", "--no-privileges", "--single-transaction", *extra,
-        f"--dbname={database.url.database}", str(path),
-    )  # fmt: skip
+    with database.connection() as connection:
+        server = int(connection.scalar(sa.text("SELECT current_setting('server_version_num')")) or 0)
+    pgtools.restore(database.dsn, path, "--no-owner", "--no-privileges", *extra, server=server)
 
 
 def compare(database: Database, manifest: Manifest) -> list[str]:

@@ -160,7 +160,8 @@ class Installation:
     @contextlib.contextmanager
     def database(self) -> Iterator[Database]:
         """A connection to its database."""
-        database = Database(self.server.url())
+        given = self.settings.database_url
+        database = Database(self.server.url() if given is None else given.get_secret_value())
         try:
             yield database
         finally:

@@ -38,12 +38,15 @@ def channels(settings: Settings) -> list[Outcome]:
 def _delivery(settings: Settings) -> Iterator[Outcome]:
     if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
         return
-    from ironclad.db.session import Database  # noqa: PLC0415 - as above
+    from ironclad.db import schema  # noqa: PLC0415 - as above
+    from ironclad.db.session import Database  # noqa: PLC0415
     from ironclad.notify import query  # noqa: PLC0415
     from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
 
     database = Database(libpq_url(settings))
     try:
+        if schema.current(database) is None:
+            return  # no tables yet; another finding says so
         with database.session() as session:
             view = query.overview(session)
     except DatabaseUnavailable:

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ironclad.db.embedded import EmbeddedServer
@@ -17,6 +17,7 @@ from ironclad.ops.checks.outcome import fail, ok, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import LiteralString
 
     from ironclad.config import Settings, WatchRoot
     from ironclad.db.session import Database
@@ -28,6 +29,7 @@ _OLDEST_POSTGRES = 14
 _LATE_SECONDS = 30.0
 _ROUND_TRIPS = 9
 _SLOW_SECONDS = 0.05
+_UNKNOWN = ok("the database does not run, or has no tables yet; nothing is known")
 _UP = "Start it with `ironclad up`, or `ironclad run {}`."
 
 
@@ -147,21 +149,30 @@ def services(settings: Settings) -> list[Outcome]:
     return found
 
 
-def other_hosts(settings: Settings) -> list[Outcome]:
-    """Services of all hosts as the database knows them: which have fallen silent."""
+def _rows(settings: Settings, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]] | None:
+    """What the database answers; None if it does not run here yet, or has no tables yet."""
     if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
-        return [ok("the database does not run; nothing is known")]
+        return None
     import psycopg  # noqa: PLC0415 - only here
 
     from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
 
     try:
         with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
-            rows = connection.execute(
-                "SELECT name, extract(epoch FROM ironclad_now() - seen_at)::float FROM worker ORDER BY name"
-            ).fetchall()
+            return connection.execute(statement, parameters).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
+        return None  # said by the check of the schema
     except psycopg.Error as exc:
         raise DatabaseUnavailable(str(exc).strip()) from exc
+
+
+def other_hosts(settings: Settings) -> list[Outcome]:
+    """Services of all hosts as the database knows them: which have fallen silent."""
+    rows = _rows(
+        settings, "SELECT name, extract(epoch FROM ironclad_now() - seen_at)::float FROM worker ORDER BY name"
+    )  # fmt: skip
+    if rows is None:
+        return [_UNKNOWN]
     silent = [(name, seconds) for name, seconds in rows if seconds > _LATE_SECONDS]
     remedy = "If it is gone for good, this passes with the next clean stop of a service of that name; else start it."
     found = [warn(f"silent for {seconds:.0f} s", remedy, about=name) for name, seconds in silent]
@@ -170,22 +181,15 @@ def other_hosts(settings: Settings) -> list[Outcome]:
 
 def pools(settings: Settings) -> list[Outcome]:
     """Jobs that wait for a pool which the settings here do not name."""
-    if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
-        return [ok("the database does not run; nothing is known")]
-    import psycopg  # noqa: PLC0415 - only here
-
-    from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
-
     names = sorted(settings.pools)
-    try:
-        with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
-            rows = connection.execute(
-                "SELECT p.name, count(j.job_uuid) FROM pool p JOIN job j ON j.pool = p.name "
-                "AND j.state IN ('queued', 'waiting_retry') WHERE NOT p.name = ANY(%s) GROUP BY p.name ORDER BY p.name",
-                (names,),
-            ).fetchall()
-    except psycopg.Error as exc:
-        raise DatabaseUnavailable(str(exc).strip()) from exc
+    rows = _rows(
+        settings,
+        "SELECT p.name, count(j.job_uuid) FROM pool p JOIN job j ON j.pool = p.name "
+        "AND j.state IN ('queued', 'waiting_retry') WHERE NOT p.name = ANY(%s) GROUP BY p.name ORDER BY p.name",
+        names,
+    )
+    if rows is None:
+        return [_UNKNOWN]
     remedy = (
         "If they shall run there, add [pools.{0}] to the dispatcher's settings and restart it. Else stop the workers "
         "of {0}: within a minute the dispatcher sends the jobs to a pool that it feeds."
@@ -271,22 +275,15 @@ def _events(root: WatchRoot, path: Path) -> Outcome:
 
 def workers(settings: Settings) -> list[Outcome]:
     """Each pool has a worker that reports, on some host, and is not paused."""
-    if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
-        return [ok("the database does not run; nothing is known")]
-    import psycopg  # noqa: PLC0415 - only here
-
-    from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
-
-    try:
-        with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
-            rows = connection.execute(
-                "SELECT p.name, p.slots, p.paused, count(w.name) FILTER (WHERE extract(epoch FROM ironclad_now() - "
-                "w.seen_at) < %s), (SELECT count(*) FROM job j WHERE j.pool = p.name AND j.state = 'queued') "
-                "FROM pool p LEFT JOIN worker w ON w.pool = p.name GROUP BY p.name ORDER BY p.name",
-                (_LATE_SECONDS,),
-            ).fetchall()
-    except psycopg.Error as exc:
-        raise DatabaseUnavailable(str(exc).strip()) from exc
+    rows = _rows(
+        settings,
+        "SELECT p.name, p.slots, p.paused, count(w.name) FILTER (WHERE extract(epoch FROM ironclad_now() - "
+        "w.seen_at) < %s), (SELECT count(*) FROM job j WHERE j.pool = p.name AND j.state = 'queued') "
+        "FROM pool p LEFT JOIN worker w ON w.pool = p.name GROUP BY p.name ORDER BY p.name",
+        _LATE_SECONDS,
+    )
+    if rows is None:
+        return [_UNKNOWN]
     found = []
     for name, slots, paused, workers, waiting in rows:
         detail = f"{slots} slots, {workers} workers, {waiting} jobs wait"

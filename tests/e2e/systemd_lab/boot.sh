@@ -4,6 +4,8 @@
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs /run
+# Shared memory of its own: with RemoveIPC=, a service's end removes what its user id has there, also another machine's.
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /run/lab/units /run/lab/etc
 cp -a /etc/passwd /etc/group /etc/shadow /etc/gshadow /etc/nsswitch.conf /etc/ld.so.cache /etc/alternatives /run/lab/etc
 mkdir -p /run/lab/etc/systemd/system/service.d /run/lab/results

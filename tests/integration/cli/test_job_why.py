@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import pytest
+import roles
 import sqlalchemy as sa
 from pydantic import BaseModel, SecretStr
 
@@ -18,7 +20,7 @@ from ironclad.errors import EngineFailed, NotAudio
 from ironclad.jobs.states import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
     from typer.testing import Result
@@ -93,16 +95,35 @@ def test_a_bundle_holds_what_a_report_needs(
     assert run("jobs", "bundle", job, "-o", out).exit_code != 0  # it is there already
 
 
+@pytest.fixture
+def known_secrets() -> tuple[dict[str, Any], list[str]]:
+    """Settings with all secrets that there are, and these."""
+    made: list[str] = []
+    return secret_settings(Model, made), made
+
+
+@pytest.fixture
+def knocker(known_secrets: tuple[dict[str, Any], list[str]], environment: dict[str, str]) -> Iterator[str]:
+    """The URL of the test's database for a role whose password is one of the secrets."""
+    url = sa.make_url(environment["IRONCLAD_DATABASE_URL"])
+    password = known_secrets[1][0]
+    with roles.role(environment["IRONCLAD_DATABASE_URL"], password, member_of=url.username) as name:
+        yield url.set(username=name, password=password).render_as_string(hide_password=False)
+
+
 def test_a_bundle_holds_no_secret(  # noqa: PLR0917 - fixtures
-    run: Run, put: Put, finish: Finish, settings: Settings, environment: dict[str, str], tmp_path: Path
+    run: Run,
+    put: Put,
+    finish: Finish,
+    settings: Settings,
+    known_secrets: tuple[dict[str, Any], list[str]],
+    knocker: str,
+    tmp_path: Path,
 ) -> None:
-    secrets: list[str] = []
-    data = secret_settings(Model, secrets)
+    data, secrets = known_secrets
     assert {"database_url", "notify", "library", "metadata", "prefect"} <= set(data)
     assert len(secrets) >= 8
-    # The database is the test's own; it asks for no password, and is given one all the same.
-    url = sa.make_url(environment["IRONCLAD_DATABASE_URL"]).set(password=secrets[0])
-    data["database_url"] = url.render_as_string(hide_password=False)
+    data["database_url"] = knocker
     file = tmp_path / "ironclad.toml"
     file.write_text(as_toml(data))
     channel = "T0AB12CD34EF"  # as services have them in the path of a URL

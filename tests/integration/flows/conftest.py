@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -30,10 +31,18 @@ T = TypeVar("T")
 
 HERE = Path(__file__).parent
 START_SECONDS = 300.0
+SHARED_SECONDS = 600.0
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
 
-def until(what: Callable[[], T | None], *, seconds: float = 20.0) -> T:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first waits for the server of all, too: a hundred migrations, with a real server's syncs."""
+    for item in items:
+        if "prefect" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SHARED_SECONDS))
+
+
+def until(what: Callable[[], T | None], *, seconds: float = 60.0) -> T:
     """What `what` returns as soon as it is true."""
     deadline = time.monotonic() + seconds
     while not (value := what()):
@@ -89,7 +98,7 @@ class Prefect:
     def state(self, run_id: str) -> str:
         return str(self.run(run_id)["state"]["type"])
 
-    def ended(self, run_id: str, *, seconds: float = 20.0) -> dict[str, Any]:
+    def ended(self, run_id: str, *, seconds: float = 60.0) -> dict[str, Any]:
         """The run's final state."""
 
         def final() -> dict[str, Any] | None:
@@ -98,7 +107,7 @@ class Prefect:
 
         return until(final, seconds=seconds)
 
-    def started(self, pids: Path, *, seconds: float = 20.0) -> tuple[int, int]:
+    def started(self, pids: Path, *, seconds: float = 60.0) -> tuple[int, int]:
         """Process ids of a `sleeper` flow and of the program it started, once it sleeps."""
         self.until(pids.exists, seconds=seconds)
         flow, program = pids.read_text(encoding="ascii").split()
@@ -159,6 +168,7 @@ def serving(environment: dict[str, str], command: Sequence[str] = ()) -> Iterato
     try:
         published = data_dir / "run" / URL_FILE
         until(lambda: published.is_file() or process.poll() is not None, seconds=START_SECONDS)
+        assert published.is_file(), (data_dir / "server.log").read_text(encoding="utf-8")
         prefect = Prefect(published.read_text(encoding="ascii"), data_dir, environment)
 
         def healthy() -> bool:
@@ -172,7 +182,7 @@ def serving(environment: dict[str, str], command: Sequence[str] = ()) -> Iterato
             yield Server(process, prefect)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -180,11 +190,16 @@ def serving(environment: dict[str, str], command: Sequence[str] = ()) -> Iterato
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterator[Prefect]:
-    """The server of all tests, on PostgreSQL (the embedded one, unless another is given)."""
+    """The server of all tests, on PostgreSQL (the embedded one, unless another is given).
+
+    Its database is named after one of its own: the other test processes may be on the same server.
+    """
+    name = f"flows_{secrets.token_hex(6)}"
+    _admin(server_url, f'CREATE DATABASE "{name}"')
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("IRONCLAD_", "PREFECT_"))},
         "IRONCLAD_DATA_DIR": str(tmp_path_factory.mktemp("prefect")),
-        "IRONCLAD_DATABASE_URL": server_url,
+        "IRONCLAD_DATABASE_URL": sa.make_url(server_url).set(database=name).render_as_string(hide_password=False),
         "IRONCLAD_PREFECT__DATABASE": "postgresql",
         "IRONCLAD_PREFECT__PORT": "0",
         "IRONCLAD_PREFECT__QUERY_SECONDS": "5",
@@ -193,8 +208,8 @@ def prefect(tmp_path_factory: pytest.TempPathFactory, server_url: str) -> Iterat
     }
     with serving(environment) as server:
         yield server.prefect
-    name = f"{sa.make_url(server_url).database}_prefect"
-    _admin(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    for made in (name, f"{name}_prefect"):
+        _admin(server_url, f'DROP DATABASE IF EXISTS "{made}" WITH (FORCE)')
 
 
 @pytest.fixture
@@ -215,7 +230,7 @@ class StartWorker:
         self,
         pool: str,
         *,
-        drain_seconds: float = 20.0,
+        drain_seconds: float = 60.0,
         preload: str | None = "sample_flows",
         environment: dict[str, str] | None = None,
     ) -> Worker:

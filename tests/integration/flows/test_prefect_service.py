@@ -9,12 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
 import psutil
 import psycopg
 import pytest
+import roles
 import sqlalchemy as sa
 
 from ironclad.config import load
@@ -43,8 +45,8 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_server_keeps_its_data_in_a_database_beside_ours(prefect: Prefect, server_url: str) -> None:
-    ours = sa.make_url(server_url).set(drivername="postgresql")
+def test_the_server_keeps_its_data_in_a_database_beside_ours(prefect: Prefect) -> None:
+    ours = sa.make_url(prefect.environment["IRONCLAD_DATABASE_URL"]).set(drivername="postgresql")
     beside = ours.set(database=f"{ours.database}_prefect").render_as_string(hide_password=False)
     with psycopg.connect(beside) as connection:
         tables = {row[0] for row in connection.execute("SELECT relname FROM pg_class WHERE relkind = 'r'")}
@@ -104,6 +106,36 @@ def test_where_no_database_can_be_made_auto_is_sqlite_and_postgresql_is_an_error
     assert open_database(load(environ=environ)).url is None
     with pytest.raises(ConfigError, match="_prefect for Prefect does not exist and may not be created"):
         open_database(load(environ={**environ, "IRONCLAD_PREFECT__DATABASE": "postgresql"}))
+
+
+def test_servers_that_start_together_find_one_database(server_url: str, tmp_path: Path) -> None:
+    name = f"together_{os.urandom(4).hex()}"
+    ours = sa.make_url(server_url).set(drivername="postgresql")
+    admin = ours.render_as_string(hide_password=False)
+    beside = ours.set(database=name).render_as_string(hide_password=False)
+    settings = load(environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_DATABASE_URL": beside})
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            with ThreadPoolExecutor(6) as pool:
+                found = {one.url for one in pool.map(open_database, [settings] * 6)}
+            (url,) = found
+            assert url is not None
+            assert url.removeprefix("postgresql+asyncpg") == beside.replace(name, f"{name}_prefect")[10:]
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute(f"DROP DATABASE IF EXISTS {name}_prefect WITH (FORCE)")
+
+
+def test_trigrams_are_used_only_where_the_role_may_have_them(server_url: str) -> None:
+    admin = sa.make_url(server_url).set(drivername="postgresql")
+    with psycopg.connect(admin.render_as_string(hide_password=False)) as connection:
+        offered = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone()
+    with roles.owned_database(server_url, "x") as url:
+        assert has_trigrams(url) == bool(offered), "an owner may put a trusted extension into its database"
+        with roles.role(server_url, "x") as guest:
+            as_guest = sa.make_url(url).set(username=guest).render_as_string(hide_password=False)
+            assert not has_trigrams(as_guest)
 
 
 def test_a_server_that_is_away_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from command_line import run_command
 
 from ironclad import config
-from ironclad.db import schema
+from ironclad.db import embedded, schema
 from ironclad.errors import AlreadyRunning, BackupBroken, BadRequest, DiskFull, NotFound
 from ironclad.jobs import submit
 from ironclad.ops import backup, drill, housekeeper, pgtools
@@ -132,9 +133,13 @@ def test_a_dump_that_lacks_rows_or_has_others_is_found(database: Database, setti
     backup.save(path, manifest.model_copy(update={"tables": {**tables, **wanted}, "revision": "0000"}))
     with pytest.raises(BackupBroken) as raised:
         drill.verify(settings)
+    # The drill's server is the embedded one: contents are compared where that is of the same major version.
+    program = [embedded.binaries() / "postgres", "--version"]
+    major = int(subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()[2].split(".")[0])
+    others = "table job_event has other rows; " if manifest.server // 10_000 == major else ""
     assert raised.value.detail == (
         f"{path.name}: table lost did not come back; table job has 1 rows instead of 2; "
-        f"table job_event has other rows; the revision is {schema.HEAD} instead of 0000"
+        f"{others}the revision is {schema.HEAD} instead of 0000"
     )
 
 

@@ -1,0 +1,86 @@
+"""A server of the operator's: a role that owns its database and is nothing more does everything that Ironclad does.
+
+Its URL, with the password, is a file in the secrets folder and nowhere else, as docs/install.md has it.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import roles
+from command_line import run_command
+
+from ironclad.db import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from typer.testing import Result
+
+
+@pytest.fixture
+def password() -> str:
+    return f"pw{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def owner_url(server_url: str, password: str) -> Iterator[str]:
+    with roles.owned_database(server_url, password) as url:
+        yield url
+
+
+@pytest.fixture
+def own_environment(environment: dict[str, str], owner_url: str, tmp_path: Path) -> dict[str, str | None]:
+    """The test's settings, with the URL as a secret."""
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o750)
+    (folder / "database_url").write_text(f"{owner_url}\n", encoding="utf-8")
+    return {**environment, "IRONCLAD_DATABASE_URL": None, "IRONCLAD_SECRETS_DIR": str(folder)}
+
+
+def findings(result: Result) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in json.loads(result.stdout)["findings"]}
+
+
+@pytest.mark.timeout(600)
+def test_the_owner_of_a_database_needs_no_other_right(
+    own_environment: dict[str, str | None], owner_url: str, password: str
+) -> None:
+    said: list[str] = []
+
+    def run(*words: str, code: int = 0) -> Result:
+        done = run_command(own_environment, *words)
+        said.append(done.output)
+        assert done.exit_code == code, done.output
+        return done
+
+    with psycopg.connect(owner_url) as connection:
+        rights = "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+        assert connection.execute(rights).fetchone() == (False, False, False)
+
+    run("db", "check", code=3)
+    before = findings(run("doctor", "--json", code=1))
+    assert [name for name, one in before.items() if one["status"] == "fail"] == ["postgres schema"], "and says no other"
+    assert run("upgrade", "check").stdout.startswith(f"ok    migration: from nothing to {schema.HEAD}")
+    run("db", "upgrade")
+    run("db", "check")
+    assert not [one for one in findings(run("doctor", "--json")).values() if one["status"] == "fail"]
+    run("upgrade", "check")
+    run("upgrade", "apply")
+    dump = json.loads(run("backup", "create", "--json").stdout)["dump"]
+    run("backup", "verify")
+    assert json.loads(run("backup", "list", "--json").stdout)["dumps"][0]["proven"]
+    run("pause")
+    run("backup", "restore", dump, "--yes")
+    run("db", "downgrade", "base", "--yes")
+    run("backup", "restore", dump, "--yes")
+    run("db", "check")
+    assert json.loads(run("status", "--json").stdout)["paused"] is False, "the pause came after the dump"
+    run("config", "show")
+    run("config", "validate")
+    assert not [text for text in said if password in text]
