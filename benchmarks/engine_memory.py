@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import resource
 import subprocess
 import sys
@@ -64,7 +65,8 @@ def tiny_model(data: Path) -> Iterator[str]:
         file = Path(folder, "tiny0001.safetensors")
         subprocess.run([built.interpreter, "-I", "-c", TINY, str(PLUGIN_TESTS), str(file)], check=True)
         command = [sys.executable, "-m", "ironclad.cli.main", "models", "import", "demucs", "tiny", str(file)]
-        environ = {"IRONCLAD_DATA_DIR": str(data), "PATH": "/usr/bin:/bin"}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("IRONCLAD_")}
+        environ = {**clean, "IRONCLAD_DATA_DIR": str(data)}
         words = ["--accept-licence", "--pin"]
         subprocess.run([*command, *words], check=True, env=environ, stdout=subprocess.DEVNULL)
     try:

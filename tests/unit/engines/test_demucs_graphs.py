@@ -14,7 +14,9 @@ pytest.importorskip("yaml", reason="PyYAML is not here")
 from ironclad_engine_demucs import backends, graphs, reference, spectral, streaming  # after the skip
 from ironclad_engine_demucs.bags import BAGS, Bag  # after the skip
 from ironclad_engine_demucs.folders import read_bag  # after the skip
+from ironclad_engine_demucs.plugin import ironclad_engines  # after the skip
 
+from ironclad.engines import ladder  # after the skip
 from ironclad.engines.host.api import EngineError  # after the skip
 
 if TYPE_CHECKING:
@@ -164,6 +166,46 @@ def test_graphs_are_found_by_the_bags_signatures(tmp_path: Path) -> None:
     (tmp_path / "converted/955717e8.onnx").touch()
     assert [path.parent.name for path in graphs.files(tmp_path, "htdemucs")[0]] == ["converted"]
     assert read_bag(tmp_path, "htdemucs", graphs.GRAPH) == Bag(("955717e8",))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "tried"),
+    [
+        ("htdemucs", {}, []),  # one segment at a time, and shorter ones are padded
+        ("htdemucs", {"batch": 4}, [(0, 2), (0, 1)]),
+        ("htdemucs_ft", {"batch": 2}, [(0, 1)]),
+        ("hdemucs_mmi", {}, [(44, 0), (22, 0), (11, 0)]),
+        ("mdx_extra", {"segment": 30.0, "batch": 2}, [(22, 2), (11, 2), (11, 1)]),
+    ],
+)
+def test_what_is_stepped_down_is_what_helps(model: str, given: dict[str, Any], tried: list[tuple[float, int]]) -> None:
+    (spec,) = ironclad_engines()
+    first = ladder.Rung(model, "cpu", spec.resolve(given))
+    _asked, *steps = ladder.rungs(spec, first, ("segment", "batch"))
+    assert [(step.values["segment"], step.values["batch"]) for step in steps] == tried
+    memory = spec.memory_of(model)
+    sizes = [memory.estimate(1, 44100, rung.values) for rung in (first, *steps)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert 1000 << 20 < sizes[-1] < 4000 << 20
+
+
+@pytest.mark.parametrize(("count", "alone"), [(1, True), (2, False)])
+def test_a_network_among_others_gives_its_buffers_back(
+    count: int, *, alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[bool] = []
+
+    def runtime(_path: Path, _threads: int, *, alone: bool) -> Gains:
+        made.append(alone)
+        return Gains()
+
+    monkeypatch.setitem(graphs.RUNTIMES, "gains", runtime)  # type: ignore[arg-type]  # not a class
+    names = [f"net{index}" for index in range(count)]
+    for name in names:
+        (tmp_path / f"{name}.onnx").touch()
+    (tmp_path / "mine.yaml").write_text(f"models: [{', '.join(names)}]\n", encoding="utf-8")
+    networks, _bag = graphs.load(tmp_path, "mine", "gains")
+    assert (len(networks), made) == (count, [alone] * count)
 
 
 def trial(seconds: float, scale: float = 1.0, error: float = 0.0) -> backends.Trial:

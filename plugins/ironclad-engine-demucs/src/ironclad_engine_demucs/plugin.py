@@ -14,7 +14,10 @@ IRONCLAD_API = 1
 
 _MIB: Final = 1 << 20
 _SEGMENT: Final = 500 * _MIB
-"""What one segment of a network takes while it is worked on."""
+"""What one segment of a transformer takes while it is worked on."""
+_SECOND: Final = 48 * _MIB
+"""What each second of a segment takes with the older networks, whose segments may be shorter."""
+_SECONDS: Final = (44.0, 22.0, 11.0)
 _PYTHON: Final = ">=3.11,<3.15"
 _FOUR: Final = ("drums", "bass", "other", "vocals")
 _LICENCE: Final = (
@@ -70,19 +73,24 @@ _PARAMETERS: Final = (
 )  # fmt: skip
 
 
-def _memory(base: int) -> MemoryModel:
-    """Of transformers, which take segments of one length only; graphs run segments one by one."""
+def _memory(base: int, seconds: tuple[float, ...] = ()) -> MemoryModel:
+    """As measured with PyTorch; graphs run segments one by one, so that a batch costs them next to nothing.
+
+    `seconds`: segments to step down to; transformers have none, because shorter ones are padded.
+    """
     return MemoryModel(
-        base=base * _MIB, per_segment_second=_SEGMENT, batch_parameter="batch", batches=(8, 4, 2, 1), cpu_batch=1,
-        apart=("backend",),
+        base=base * _MIB, per_segment_second=_SECOND if seconds else _SEGMENT,
+        segment_parameter="segment" if seconds else "", segments=seconds,
+        batch_parameter="batch", batches=(8, 4, 2, 1), cpu_batch=1, apart=("backend",),
     )  # fmt: skip
 
 
-def _model(name: str, title: str, *, stems: tuple[str, ...] = (), quality: str = "", base: int = 0) -> ModelSpec:
+def _model(
+    name: str, title: str, *, stems: tuple[str, ...] = (), quality: str = "", memory: MemoryModel | None = None
+) -> ModelSpec:
     files = tuple(
         ModelFile(path=file.name, size=file.size, sha256=file.sha256, sources=(file.url,)) for file in files_of(name)
     )
-    memory = MemoryModel(base=base * _MIB) if base else None
     return ModelSpec(name=name, title=title, licence=_LICENCE, files=files, stems=stems, quality=quality, memory=memory)
 
 
@@ -100,16 +108,19 @@ def ironclad_engines() -> list[EngineSpec]:
             models=(
                 _model("htdemucs", "Hybrid Transformer Demucs", quality="the best for its time"),
                 _model(
-                    "htdemucs_ft", "the same, one fine-tuned network a stem", base=1900,
+                    "htdemucs_ft", "the same, one fine-tuned network a stem", memory=_memory(1900),
                     quality="four times slower; drums, bass and other gain most",
                 ),
                 _model(
                     "htdemucs_6s", "with guitar and piano", stems=(*_FOUR, "guitar", "piano"),
                     quality="experimental; the piano is weak",
                 ),
-                _model("hdemucs_mmi", "Hybrid Demucs v3, retrained", base=3400, quality="before transformers"),
                 _model(
-                    "mdx_extra", "four networks of the 2021 challenge", base=3900,
+                    "hdemucs_mmi", "Hybrid Demucs v3, retrained", memory=_memory(1200, _SECONDS),
+                    quality="before transformers",
+                ),
+                _model(
+                    "mdx_extra", "four networks of the 2021 challenge", memory=_memory(1800, _SECONDS),
                     quality="trained with MUSDB's test songs too: do not compare it on them",
                 ),
             ),
