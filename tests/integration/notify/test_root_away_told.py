@@ -73,6 +73,7 @@ def test_a_watch_root_that_goes_away_is_one_message_and_its_return_another(
     with HttpSink() as sink:
         settings = load(environ={
             **environment, "IRONCLAD_SERVICES__BASE_PORT": "0", "IRONCLAD_NOTIFY__SILENT_SECONDS": "1",
+            "IRONCLAD_INGEST__RESCAN_SECONDS": "1",
             "IRONCLAD_NOTIFY__CHANNELS__HOOK__URL": sink.url, "IRONCLAD_NOTIFY__CHANNELS__HOOK__TYPE": "webhook",
             "IRONCLAD_NOTIFY__CHANNELS__HOOK__RATE_PER_MINUTE": "6000", "IRONCLAD_NOTIFY__ROUTES": ROUTES,
         })  # fmt: skip
