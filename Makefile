@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_WORKERS ?= 2
 BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline scale signals
-ENGINE_PLUGINS := ironclad-engine-demucs ironclad-engine-spleeter
+ENGINE_PLUGINS := ironclad-engine-demucs ironclad-engine-spleeter ironclad-engine-audio-separator
 LEDGER := PYTHONPATH=tests/chaos:tests/support $(BIN)/python -m chaoslab.ledger
 # Only the project's own settings reach demo and tests, never the operator's.
 CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
