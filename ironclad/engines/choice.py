@@ -119,9 +119,10 @@ def best(layout: Layout, stems: Sequence[str]) -> EngineSpec:
             environments.required(layout, spec)
         except EngineMissing:
             continue
-        size = sum(file.size for file in spec.model().files)
-        if size and ModelStore(layout).get(spec.name, spec.model().name) is None:
+        files = spec.model().files
+        if files and ModelStore(layout).get(spec.name, spec.model().name) is None:
             continue
+        size = sum(file.size for file in files)
         found.append((-size, spec.name, spec))
     if not found:
         raise EngineMissing(f"No engine that can be used here makes {', '.join(sorted(wanted)) or 'an instrumental'}.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
 torch = pytest.importorskip("torch", reason="PyTorch is not here; run this with the engine's own environment")
 pytest.importorskip("audio_separator", reason="audio-separator is not here; run this with the engine's own environment")
@@ -37,13 +37,12 @@ inference: {dim_t: 64, num_overlap: 2, batch_size: 1}
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: Any, **_more: Any) -> None:
         raise AssertionError(f"it wanted to reach {arguments}")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
-    return None
 
 
 @pytest.fixture
@@ -64,6 +63,21 @@ def mdx(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return make
+
+
+@pytest.fixture
+def vr(tmp_path: Path) -> Path:
+    from audio_separator import separator  # noqa: PLC0415  # seconds
+    from audio_separator.separator.uvr_lib_v5.vr_network import model_param_init, nets_new  # noqa: PLC0415  # likewise
+
+    torch.manual_seed(3)
+    folder = Path(separator.__file__).parent / "uvr_lib_v5/vr_network/modelparams"
+    bins = model_param_init.ModelParameters(str(folder / "1band_sr44100_hl512.json")).param["bins"]
+    network = nets_new.CascadedNet(bins * 2, 56817, nout=8, nout_lstm=16)
+    torch.save(network.state_dict(), tmp_path / "tiny.pth")
+    data = {"vr_model_param": "1band_sr44100_hl512", "primary_stem": "Vocals", "nout": 8, "nout_lstm": 16}
+    (tmp_path / "tiny.json").write_text(json.dumps(data))
+    return tmp_path
 
 
 @pytest.fixture

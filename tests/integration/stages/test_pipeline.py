@@ -138,7 +138,7 @@ def test_a_karaoke_mix_has_quiet_vocals_and_its_own_name(
     tags = mutagen.File(next(settings.layout.output.rglob("*(Karaoke).wav")))
     assert str(tags["TIT2"]).endswith("(Karaoke)")
     assert str(tags["TALB"]) == "Colours (Karaoke)"
-    assert all(one.good for one in verify.verify(verify.receipts(settings.layout.output)))
+    assert all(one.verdict.good for one in verify.verify(verify.receipts(settings.layout.output)))
 
 
 def test_running_twice_publishes_once_and_reuses_what_is_there(

@@ -8,7 +8,7 @@ import pytest
 from ironclad import config
 from ironclad.engines import choice
 from ironclad.engines.builtin import ironclad_engines
-from ironclad.engines.contract import ModelSpec
+from ironclad.engines.contract import ModelFile, ModelSpec
 from ironclad.engines.host import launch
 from ironclad.errors import BadRequest, EngineMissing, NotFound
 
@@ -138,3 +138,15 @@ def test_the_launchers_own_options_are_taken_out() -> None:
     for bad in (["--package"], ["--package", "a"], ["--package", "=b"], ["--package", "a="]):
         with pytest.raises(ValueError, match="NAME=FOLDER"):
             launch.split(bad)
+
+
+def test_auto_takes_no_engine_whose_weights_are_not_there(
+    settings: Callable[..., config.Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = ModelFile(path="weights", size=0, sha256="0" * 64)  # of unknown size
+    absent = replace(CENTER, name="absent", models=(replace(CENTER.models[0], files=(weights,)),))
+    monkeypatch.setattr(choice, "installed_engines", lambda: (absent, CENTER))
+    assert choice.choose(settings(), engine="auto").engine == "center"
+    assert choice.choose(settings(), engine="auto", stems=("karaoke", "no_vocals")).engine == "center"
+    with pytest.raises(EngineMissing, match="makes piano"):
+        choice.choose(settings(), engine="auto", stems=("piano",))

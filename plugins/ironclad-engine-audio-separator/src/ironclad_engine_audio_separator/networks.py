@@ -7,6 +7,8 @@ looks models up in lists from the network.
 from __future__ import annotations
 
 import logging
+import sys
+import types
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -93,6 +95,9 @@ class Network:
 
 def _load(model: Model, settings: Mapping[str, Any]) -> Any:
     if model.family == MDX:
+        # It is imported for segments of another length than the graph's, which are never asked for; and it needs a
+        # torchvision that fits the PyTorch, which is not so with builds for CPUs only.
+        sys.modules.setdefault("onnx2torch", types.ModuleType("onnx2torch"))
         from audio_separator.separator.architectures.mdx_separator import MDXSeparator  # noqa: PLC0415  # seconds
 
         segment = 2 ** int(model.data["mdx_dim_t_set"])  # any other makes it rewrite the graph for PyTorch

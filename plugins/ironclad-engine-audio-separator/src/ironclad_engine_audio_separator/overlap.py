@@ -36,8 +36,6 @@ class Plan:
     """Samples with the zeros around."""
     window: Window
     """The weights of a segment of so many samples."""
-    padded: bool = True
-    """Whether the network always gets a whole segment."""
 
 
 def mdx(frames: int, *, chunk: int, trim: int, overlap: float) -> Plan:
@@ -58,12 +56,16 @@ def mdxc(frames: int, *, chunk: int, count: int) -> Plan:
 
 
 def roformer(frames: int, *, chunk: int, count: int) -> Plan:
-    """RoFormers: Hamming windows; the last segment ends with the recording."""
+    """RoFormers: Hamming windows; the last segment ends with the recording.
+
+    A song that is shorter than a segment gets zeros behind it. audio-separator gives it as it is, and loses the samples
+    after the last whole hop.
+    """
     starts = [*range(0, max(1, frames - chunk), chunk // count)]
     if frames > chunk and starts[-1] != frames - chunk:
         starts.append(frames - chunk)
     whole = np.hamming(chunk)
-    return Plan(chunk, starts, 0, frames, lambda length: whole[:length], padded=False)
+    return Plan(chunk, starts, 0, frames, lambda length: whole[:length])
 
 
 def separate(
@@ -82,7 +84,7 @@ def separate(
             yield from _within(plan, reader.frames, base, _mean(summed, weights, start - base))
             summed, weights, base = _shifted(summed, start - base), _shifted(weights, start - base), start
         length = min(plan.chunk, plan.total - start)
-        block = _read(reader, start - plan.lead, plan.chunk if plan.padded else length)
+        block = _read(reader, start - plan.lead, plan.chunk)  # with zeros where the last one ends
         made = _checked(network(block), stems, reader.channels, length)
         window = plan.window(length)
         summed[..., :length] += made * window
