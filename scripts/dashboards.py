@@ -203,7 +203,11 @@ DASHBOARDS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel("Workers that report", (("max by (pool) (ironclad_workers)", "{{pool}}"),)),
         Panel(
-            "Went on with less memory, 24 h", ((_total("ironclad_engine_step_downs_total", "engine"), "{{engine}}"),)
+            "Went on with less memory, 24 h",
+            (
+                (_total("ironclad_engine_step_downs_total", "engine"), "{{engine}}"),
+                ("max(increase(ironclad_gpu_fallbacks_total[24h]))" + _NONE, "on the CPU instead of the GPU"),
+            ),
         ),
         Panel(
             "Errors of engines, 24 h",

@@ -103,6 +103,7 @@ _QUEUE: Final = (
     MetricSpec(
         "ironclad_engine_step_downs_total", _C, "Separations that went on with less memory.", "dispatch", ("engine",)
     ),
+    MetricSpec("ironclad_gpu_fallbacks_total", _C, "Separations of the gpu pool made on the CPU.", "dispatch"),
 )  # fmt: skip
 _INSTALLATION: Final = (
     MetricSpec("ironclad_pool_slots", _G, "Jobs that a pool may run at a time.", "dispatch", ("pool",)),

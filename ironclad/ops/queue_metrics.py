@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from ironclad.engines.contract import GPU_POOL
 from ironclad.errors import DatabaseUnavailable, ErrorKind
 from ironclad.jobs.states import SETTLED, JobState
 from ironclad.ops.installation_metrics import DEADLINE_RESULTS, InstallationGauges
@@ -44,7 +45,7 @@ _EVENTS = sa.text(
     "CASE WHEN e.to_state = 'succeeded' THEN j.duration_seconds END AS audio, "
     "CASE WHEN e.to_state = 'succeeded' THEN (SELECT count(*) FROM artifact a WHERE a.job_uuid = e.job_uuid "
     "AND a.attempt = e.attempt AND a.state = 'published' AND a.kind NOT LIKE '%:%') END AS stems, "
-    "e.data->'error'->>'kind' AS error_class, j.pool, j.engine, j.duration_seconds, "
+    "e.data->'error'->>'kind' AS error_class, j.pool, j.engine_pool, j.engine, j.duration_seconds, "
     "extract(epoch FROM e.at - j.created_at)::float AS age, extract(epoch FROM e.at - j.queued_at)::float AS waited, "
     "s.data->>'engine' AS separator, s.data->>'device' AS device "
     "FROM job_event e JOIN job j ON j.job_uuid = e.job_uuid "
@@ -214,6 +215,8 @@ class QueueReader(EventReader):
         if event.kind == "stage_done" and event.separator and event.duration_seconds:
             ratio = self._metrics.histogram("ironclad_separation_realtime_ratio")
             ratio.labels(event.separator, event.device or "cpu").observe(event.seconds / event.duration_seconds)
+        if event.kind == "stage_done" and event.separator and event.engine_pool == GPU_POOL and event.device == "cpu":
+            self._metrics.counter("ironclad_gpu_fallbacks_total").inc()
 
 
 _RECEIVED = sa.text(

@@ -139,6 +139,28 @@ def test_speed_of_separation_by_engine_and_device(database: Database, metrics: M
     assert sample("ironclad_separation_realtime_ratio_count", **labels) == 1
 
 
+def test_a_song_of_the_gpu_pool_that_was_separated_on_the_cpu(
+    database: Database, metrics: Metrics, sample: Sample
+) -> None:
+    QueueReader(database, metrics, lag_seconds=0)
+    metrics.render()
+    for pool, device in (("gpu", "cuda"), ("cpu", "cpu"), ("gpu", "cpu")):
+        job = add_job(database)
+        with database.session() as session:
+            session.execute(
+                sa.text("UPDATE job SET engine_pool = :pool WHERE job_uuid = :job"), {"pool": pool, "job": job}
+            )
+            session.execute(
+                sa.text(
+                    "INSERT INTO stage_run (job_uuid, attempt, stage, state, started_at, ended_at, data) VALUES "
+                    "(:job, 1, 'separate', 'done', ironclad_now(), ironclad_now(), CAST(:data AS jsonb))"
+                ),
+                {"job": job, "data": json.dumps({"engine": "demucs", "device": device})},
+            )
+        add_event(database, job, "stage_done", stage="separate")
+    assert sample("ironclad_gpu_fallbacks_total") == 1
+
+
 def test_audio_published_counts_every_stem_of_the_attempt(database: Database, metrics: Metrics, sample: Sample) -> None:
     QueueReader(database, metrics, lag_seconds=0)
     metrics.render()
