@@ -43,7 +43,8 @@ chaos: $(STAMP) ## Kill, fail, pause and cut off all that touches files (goes on
 	rm -rf .chaos
 
 chaos-system: $(STAMP) ## Kill each process of a whole installation, then let a seeded monkey loose on it: 50 songs, 3 seeds
-	$(CLEAN) $(BIN)/python -m pytest -m chaos -s -p no:randomly tests/chaos/test_kill_each.py tests/chaos/system tests/e2e/test_health_in_trouble.py
+	$(CLEAN) $(BIN)/python -m pytest -m chaos -s -p no:randomly tests/chaos/test_kill_each.py tests/chaos/system tests/e2e/test_health_in_trouble.py \
+	  tests/integration/engines/test_engine_host.py
 
 engines-real: $(STAMP) ## Real weights on real music: IRONCLAD_TEST_MODELS=FOLDER make engines-real (installs 4 GB)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(ENGINE_PLUGINS:%=--editable plugins/%)

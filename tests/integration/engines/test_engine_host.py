@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import subprocess
 import threading
+import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +18,7 @@ from ironclad import errors
 from ironclad.engines.contract import PrivateEnvironment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ironclad.engines.client import EngineHost
     from ironclad.engines.separation import Progress, SeparationRequest
@@ -139,6 +142,48 @@ def test_a_kill_by_the_kernel_is_out_of_memory(host: Start, request_for: Ask, mo
         engine.separate(request_for(what="SIGKILL"))
 
 
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group with 600 MB of memory; its `cgroup.procs` takes processes in."""
+    try:
+        if (base := Path("/sys/fs/cgroup/memory")).is_dir():  # version 1
+            limit = "memory.limit_in_bytes"
+        else:
+            base, limit = Path("/sys/fs/cgroup"), "memory.max"
+        group = base / f"ironclad-test-{uuid.uuid4().hex[:12]}"
+        group.mkdir()
+    except OSError as exc:
+        pytest.skip(f"control groups cannot be made here: {exc}")
+    try:
+        try:
+            (group / limit).write_text(str(600 << 20), encoding="ascii")
+        except OSError as exc:
+            pytest.skip(f"the memory of a control group cannot be limited here: {exc}")
+        yield group
+    finally:
+        deadline = time.monotonic() + 60
+        while True:  # the kernel lets a group go when the last dead process has left it
+            try:
+                group.rmdir()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+@pytest.mark.chaos  # the counter is the machine's: hosts that others kill meanwhile would seem to be the kernel's prey
+def test_the_kernel_kills_for_memory_and_the_next_host_works(
+    host: Start, request_for: Ask, small_group: Path, tmp_path: Path
+) -> None:
+    engine = host("Devouring")
+    (small_group / "cgroup.procs").write_text(str(engine.pid), encoding="ascii")
+    with pytest.raises(errors.OutOfMemory, match="the kernel killed"):
+        engine.separate(request_for())
+    assert not engine.alive
+    assert list((tmp_path / "out").glob("*.f32")) == []
+    assert host("Echo").separate(request_for()).stems.keys() == {"vocals", "rest"}
+
+
 def test_the_memory_limit_is_an_error_not_a_crash(host: Start, request_for: Ask) -> None:
     with pytest.raises(errors.OutOfMemory):
         host("Greedy", memory_bytes=1 << 30).separate(request_for())
@@ -182,6 +227,29 @@ def test_a_full_disk_is_named(host: Start, request_for: Ask, tmp_path: Path) -> 
     (tmp_path / "out" / "vocals.f32.part").symlink_to("/dev/full")
     with pytest.raises(errors.DiskFull):
         host("Echo").separate(request)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """`out/` on a file system that holds one of two stems."""
+    folder = tmp_path / "out"
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k,mode=700", "ironclad-test", str(folder)]
+    if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_while_stems_are_written(host: Start, request_for: Ask, small_disk: Path) -> None:
+    engine = host("Echo")
+    with pytest.raises(errors.DiskFull):
+        engine.separate(request_for())
+    assert list(small_disk.iterdir()) == []
+    assert engine.alive
+    done = engine.separate(request_for(stems=("vocals",)))  # there is room for one
+    assert done.stems["vocals"].path.stat().st_size == 8 * done.stems["vocals"].frames
+    done.stems["vocals"].path.unlink()
 
 
 # --- being stopped ---------------------------------------------------------------------------------------------------

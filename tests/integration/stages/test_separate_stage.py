@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import shutil
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +16,8 @@ import sqlalchemy as sa
 from rogue_specs import ROGUES, budget_spec
 
 from ironclad import durable
-from ironclad.engines import admission, choice, resume
-from ironclad.engines.contract import ModelFile
+from ironclad.engines import admission, choice, environments, resume
+from ironclad.engines.contract import ModelFile, PrivateEnvironment
 from ironclad.engines.keeping import SOCKET, Keeping
 from ironclad.engines.models import ModelStore
 from ironclad.errors import EngineMissing
@@ -53,7 +55,7 @@ class Budget:
         """The settings with other ones for engines."""
         return self.settings.model_copy(update={"engine": self.settings.engine.model_copy(update=changes)})
 
-    def give(self, **values: float) -> None:
+    def give(self, **values: float | str) -> None:
         for name, value in values.items():
             (self.home / name.replace("_", "-")).write_text(str(value), encoding="ascii")
 
@@ -279,3 +281,40 @@ def test_a_model_file_with_one_flipped_bit_is_not_loaded(
     outcome = budget.run(claim)
     assert (outcome.state, error_code(outcome)) == ("failed", "E_MODEL_DIGEST")
     assert not (budget.home / "starts").exists()
+
+
+def private(budget: Budget, folder: str) -> Path:
+    """An environment in miniature for the engine, in force: its Python is the one of the tests."""
+    lock = PrivateEnvironment(requirements=("numpy==2",))
+    budget.spec = replace(budget.spec, environment=lock)
+    layout = budget.settings.layout
+    made = environments.Environment(
+        "budget", environments.home(layout, "budget") / folder, lock.digest, "3", {}, ("cpu",), "now"
+    )
+    made.interpreter.parent.mkdir(parents=True)
+    made.interpreter.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    made.interpreter.chmod(0o700)
+    environments.enforce(layout, made)
+    return made.folder
+
+
+@pytest.mark.parametrize("when", ["between two songs", "in the middle of one"])
+def test_an_environment_that_is_deleted_under_a_running_worker(  # noqa: PLR0917 - fixtures
+    budget: Budget, claims: Claims, song: Path, make_song: Callable[..., Path], tmp_path: Path, when: str
+) -> None:
+    folder = private(budget, "first")
+    second = make_song(tmp_path / "other.flac", 2.0, seed=3)
+    with admission.own_hosts(budget.settings) as hosts:
+        if when == "in the middle of one":
+            budget.give(remove=str(folder))
+        # The host has what it needs in memory: what runs is finished.
+        assert budget.run(claims(song, engine="budget"), hosts=hosts).state == "succeeded"
+        if folder.exists():
+            shutil.rmtree(folder)
+        claim = claims(second, engine="budget")
+        outcome = budget.run(claim, hosts=hosts)
+        assert error_code(outcome) == "E_ENGINE_ENVIRONMENT"
+        assert outcome.error is not None
+        assert "ironclad engines install budget" in outcome.error.detail
+        private(budget, "second")
+        assert budget.run(budget.again(claim), hosts=hosts).state == "succeeded"

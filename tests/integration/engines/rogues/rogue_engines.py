@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,13 @@ class Greedy(Echo):
         np.ones(1 << 28)
 
 
+class Devouring(Echo):
+    """Takes memory, and uses it, until somebody stops it."""
+
+    def misbehave(self, sinks: Any, params: Any, index: int) -> None:
+        self.taken = [np.ones(1 << 20) for _ in range(1 << 10)]  # 8 GB
+
+
 class Sloppy(Echo):
     """Reports progress backwards and beyond the end; the host puts it right."""
 
@@ -212,7 +220,8 @@ class Budget(Echo):
     """Works second by second, can go on where it was, and has only the memory that files in HOME give it.
 
     `budget`: seconds of segment times batch that fit; more is refused as `error` says. `die`: frames after which the
-    process is killed, once. `starts` gets the frame that each separation began at.
+    process is killed, once. `remove`: a folder that is deleted after a second.
+    `starts` gets the frame that each separation began at.
     """
 
     resumes = True
@@ -232,6 +241,9 @@ class Budget(Echo):
             sinks.write({"vocals": half, "accompaniment": half})
             progress(sinks.frames, reader.frames)
             time.sleep(0.05)
+            if self.file("remove").exists():
+                shutil.rmtree(self.file("remove").read_text(encoding="utf-8"))
+                self.file("remove").unlink()
             if sinks.frames >= self.number("die"):
                 self.file("die").unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
