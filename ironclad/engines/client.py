@@ -42,6 +42,7 @@ _Event = TypeVar("_Event", bound=protocol.Message)
 
 _POLL_SECONDS = 0.2
 _EXIT_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 1.0
 _TAIL_LENGTH = 4000
 
 
@@ -254,7 +255,7 @@ class Host:
         line = self._child.receive(max(0.0, deadline - time.monotonic()))
         if line is None and self._child.exit_status() is not None:
             # A process that it left behind may hold the pipe open, so its end is not announced by end of file.
-            line = self._child.receive(_POLL_SECONDS) or b""
+            line = self._child.receive(_LAST_WORDS_SECONDS) or b""
         if line is None:
             return None
         if not line:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.1
 _READ = 1 << 16
 _STDERR_TAIL = 2000
-_EXIT_SECONDS = 5.0
+_EXIT_SECONDS = 30.0
 _MAY_REPORT = (InputError, DecodeLimit, OutOfMemory, DiskFull, StorageError)
 # What the interpreter itself needs to start (libraries outside the loader's path; coverage measured in children).
 _KEPT = ("LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
@@ -161,8 +161,9 @@ def _converse(
                 check()
             if time.monotonic() > deadline:
                 raise DecodeLimit(f"{talk.limits.wall_seconds:g} s on the clock")
-            ready = selector.select(_POLL_SECONDS)
-            if not ready and _ended(process):
+            ended = _ended(process)  # asked first: all that it wrote before its end is then there to be read
+            ready = selector.select(0 if ended else _POLL_SECONDS)
+            if not ready and ended:
                 return
             for key, _ in ready:
                 if data := os.read(key.fd, _READ):
