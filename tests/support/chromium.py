@@ -25,7 +25,7 @@ FLAGS = (
 )  # fmt: skip
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0
-_CALL_SECONDS = 30.0
+_CALL_SECONDS = 60.0
 # textual-serve keeps its terminal to itself: whoever sets `fitAddon` is the object that has it.
 _CATCH = """
 Object.defineProperty(Object.prototype, 'fitAddon', {configurable: true, set(value) {
@@ -132,7 +132,7 @@ class Page:
                 "Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **typed,
             )  # fmt: skip
 
-    def until(self, *texts: str, seconds: float = 40.0) -> str:
+    def until(self, *texts: str, seconds: float = 60.0) -> str:
         """The screen once it shows all the texts."""
         deadline = time.monotonic() + seconds
         while True:

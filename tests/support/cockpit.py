@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ironclad_tui.source import Source
 
 SIZES = ((120, 36), (80, 24))
-_SECONDS = 10.0
+_SECONDS = 60.0
 _CALM = 3  # rounds without news: a new screen needs two to mount and to be drawn
 
 

@@ -72,7 +72,7 @@ class _Sink:
             self.changed.notify_all()
         return answer
 
-    def wait(self, count: int, seconds: float = 30.0) -> bool:
+    def wait(self, count: int, seconds: float = 60.0) -> bool:
         """Until so many messages were taken in."""
         with self.changed:
             return self.changed.wait_for(lambda: len(self.received) >= count, seconds)

@@ -37,7 +37,7 @@ class Tmux:
     def _tmux(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
             ["tmux", "-S", str(self._socket), "-f", "/dev/null", *arguments], env=self._environment, text=True,
-            capture_output=True, timeout=20, check=False,
+            capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
@@ -70,7 +70,7 @@ class Tmux:
         """Another size of the window."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
-    def until(self, *texts: str, seconds: float = 20.0) -> str:
+    def until(self, *texts: str, seconds: float = 60.0) -> str:
         """The screen once it shows all the texts, each perhaps wrapped between two words."""
         deadline = time.monotonic() + seconds
         while True:
@@ -81,6 +81,6 @@ class Tmux:
             assert time.monotonic() < deadline, f"{texts} never appeared:\n{shown}"
             time.sleep(_LOOK_SECONDS)  # a terminal is looked at: there is no event to await
 
-    def ended(self, seconds: float = 10.0) -> int:
+    def ended(self, seconds: float = 60.0) -> int:
         """The exit code of the program, once it has ended."""
         return int(self.until(_ENDED, seconds=seconds).partition(_ENDED)[2].split()[0])

@@ -96,7 +96,7 @@ def bench(database: Database, settings: Settings, environment: dict[str, str], t
     return Bench(database, settings, environment, tmp_path)
 
 
-async def until(driver: Cockpit, holds: Callable[[], object], seconds: float = 10.0) -> None:
+async def until(driver: Cockpit, holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Let the cockpit live until something is so."""
     for _ in range(int(seconds / 0.02)):
         await driver.pilot.pause(0.02)

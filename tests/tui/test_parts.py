@@ -196,19 +196,19 @@ def test_an_answer_that_comes_after_the_end_is_dropped() -> None:
 
     def slow() -> None:
         entered.set()
-        leave.wait(10)
+        leave.wait(60)
 
     async def visit() -> None:
         async with app.run_test():
             app.background.run("slow", slow, print, lambda: None)
-            entered.wait(10)
+            entered.wait(60)
 
     asyncio.run(visit())
     leave.set()
     app.background.run("next", finished.set, print, lambda: None)
     for _ in range(3):  # every thread still works
         app.background.run("next", finished.set, print, lambda: None)
-    assert finished.wait(10)
+    assert finished.wait(60)
 
 
 def test_many_events_are_few_messages() -> None:

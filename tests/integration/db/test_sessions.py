@@ -127,7 +127,7 @@ def test_patience_ends_with_success_or_with_time() -> None:
             raise DatabaseUnavailable("not yet")
         return "there"
 
-    assert database.patiently(third_time, seconds=20) == "there"
+    assert database.patiently(third_time, seconds=60) == "there"
 
     def never() -> str:
         raise DatabaseUnavailable("down")
@@ -139,7 +139,7 @@ def test_patience_ends_with_success_or_with_time() -> None:
         raise DiskFull("another matter")
 
     with pytest.raises(DiskFull):
-        database.patiently(broken, seconds=20)
+        database.patiently(broken, seconds=60)
     database.close()
 
 
@@ -191,9 +191,9 @@ def test_threads_have_connections_of_their_own(database: Database) -> None:
 
     def one() -> None:
         with database.session() as session:
-            together.wait(20)
+            together.wait(60)
             pids.add(int(session.scalar(sa.text("SELECT pg_backend_pid()")) or 0))
-            together.wait(20)
+            together.wait(60)
 
     threads = [threading.Thread(target=one) for _ in range(4)]
     for thread in threads:

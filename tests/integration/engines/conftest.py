@@ -50,7 +50,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     made: list[EngineHost] = []
 
     def make(name: str, *, argv: Any = None, interpreter: Path | None = None, **changes: Any) -> EngineHost:
-        times = {"stall_seconds": 20.0, "cancel_seconds": 1.0, "start_seconds": 20.0, "load_seconds": 20.0}
+        times = {"stall_seconds": 60.0, "cancel_seconds": 1.0, "start_seconds": 60.0, "load_seconds": 60.0}
         fields = {field: changes.pop(field) for field in ("environment",) if field in changes}
         settings = HostSettings(search_path=(ROGUES,), **{**times, **changes})
         made.append(

@@ -191,8 +191,8 @@ def test_the_memory_limit_is_an_error_not_a_crash(host: Start, request_for: Ask)
 
 @pytest.mark.parametrize("what", ["value", "lock"])
 def test_a_hang_is_noticed_and_ended(host: Start, request_for: Ask, what: str) -> None:
-    engine = host("Hanging", stall_seconds=1.0)
-    with pytest.raises(errors.EngineStalled, match=r"no progress for 1 s \(at 25%\)"):
+    engine = host("Hanging", stall_seconds=2.0)
+    with pytest.raises(errors.EngineStalled, match=r"no progress for 2 s \(at 25%\)"):
         engine.separate(request_for(what=what))
     assert not psutil.pid_exists(engine.pid)
 
@@ -278,7 +278,7 @@ def raise_once(error: Exception, after: int) -> Callable[[], None]:
 def test_a_check_that_raises_stops_the_engine_and_goes_on(
     host: Start, request_for: Ask, tmp_path: Path, name: str, error: BaseException
 ) -> None:
-    engine = host(name, cancel_seconds=0.5 if name == "Swallowing" else 5.0)
+    engine = host(name, cancel_seconds=0.5 if name == "Swallowing" else 60.0)
     with pytest.raises(type(error)) as caught:
         engine.separate(request_for(pause=0.05, steps=400), check=raise_once(error, 2))  # type: ignore[arg-type]
     assert caught.value is error
@@ -292,7 +292,7 @@ def test_a_check_that_raises_stops_the_engine_and_goes_on(
 
 
 def test_a_progress_callback_may_stop_it_too(host: Start, request_for: Ask) -> None:
-    engine = host("Echo")
+    engine = host("Echo", cancel_seconds=60.0)
 
     def lost(_: Progress) -> None:
         raise errors.LeaseLost
@@ -325,7 +325,7 @@ def test_a_load_can_be_given_up(build: Start) -> None:
 def test_an_engine_that_does_not_load_leaves_no_process(
     build: Start, name: str, error: type[Exception], text: str
 ) -> None:
-    engine = build(name, load_seconds=1.0)
+    engine = build(name, load_seconds=1.0 if error is errors.EngineStalled else 60.0)
     with pytest.raises(error, match=text):
         engine.start()
     engine.close()
@@ -364,13 +364,13 @@ def test_a_second_thread_is_refused(host: Start, request_for: Ask) -> None:
 
     def hold(_: Progress) -> None:
         running.set()
-        release.wait(10)
+        release.wait(60)
 
     thread = threading.Thread(target=lambda: engine.separate(request_for(), progress=hold))
     thread.start()
-    assert running.wait(10)
+    assert running.wait(60)
     with pytest.raises(errors.BadRequest, match="busy"):
         engine.ping()
     release.set()
-    thread.join(10)
+    thread.join(60)
     engine.ping()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Ask = Callable[..., SeparationRequest]
 
 SETTINGS = HostSettings(
-    search_path=(ROGUES,), stall_seconds=20.0, cancel_seconds=1.0, start_seconds=30.0, load_seconds=30.0
+    search_path=(ROGUES,), stall_seconds=60.0, cancel_seconds=1.0, start_seconds=60.0, load_seconds=60.0
 )
 
 
@@ -44,7 +44,7 @@ def order(engine: str, request: SeparationRequest, *, copies: int = 1, **changes
     return Order(plan=plan_of(engine, **changes), request=resolved(spec, "", request), copies=copies)
 
 
-def until(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := what()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -315,7 +315,7 @@ def test_what_is_no_request_is_refused_and_the_keeper_goes_on(
     kept = keeping()
     with _connected(kept.path, 20) as connection:
         connection.sendall(said)
-        answer = next(event for event in _events(connection, time.monotonic() + 20) if event is not None)
+        answer = next(event for event in _events(connection, time.monotonic() + 60) if event is not None)
     assert wire.error_of(answer).code == "E_ENGINE_PROTOCOL"
     assert SharedHosts(kept.path).separate(order("Echo", request_for()), Ears()).stems
 

@@ -43,7 +43,7 @@ def pretend(build: Start) -> Pretend:
 
     def make(code: str, **settings: float) -> EngineHost:
         program = PREAMBLE + textwrap.dedent(code)
-        times = {"start_seconds": 5.0, "stall_seconds": 5.0, "cancel_seconds": 0.3, **settings}
+        times = {"start_seconds": 60.0, "stall_seconds": 60.0, "cancel_seconds": 0.3, **settings}
         return build("Echo", argv=lambda _parent: [sys.executable, "-I", "-c", program], **times)
 
     return make
@@ -181,7 +181,7 @@ def test_a_host_that_finishes_instead_of_cancelling_stays_usable(pretend: Preten
         emit(event="pong", id=listen()["id"])
         listen()
     """,
-        cancel_seconds=5.0,
+        cancel_seconds=60.0,
     ).start()
     with pytest.raises(errors.Drained):
         engine.separate(request_for(), check=_raise_drained())

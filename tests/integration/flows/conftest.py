@@ -68,7 +68,7 @@ class Prefect:
     client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         def answer() -> httpx.Response | None:
@@ -257,7 +257,7 @@ class StartWorker:
         for worker in self._started:
             if worker.process.poll() is None:
                 worker.process.kill()
-            worker.process.wait(10)
+            worker.process.wait(60)
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ def broken() -> None:
 
 
 @flow
-def sleeper(pids: str, seconds: float = 60.0) -> None:
+def sleeper(pids: str, seconds: float = 600.0) -> None:
     """Sleep beside a program of its own; writes the process ids of itself and of that program."""
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     unfinished = Path(f"{pids}.new")
     unfinished.write_text(f"{os.getpid()} {program.pid}", encoding="ascii")
     unfinished.rename(pids)

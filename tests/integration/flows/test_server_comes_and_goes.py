@@ -25,10 +25,10 @@ def test_a_worker_waits_for_a_late_server_and_leaves_without_one(
     worker = start_worker("late", environment=environment, drain_seconds=1)
     with start_server(environment) as server:
         run_id = server.prefect.start("late", "sample_flows.sleeper", pids=str(tmp_path / "pids"))
-        flow, program = prefect.started(tmp_path / "pids", seconds=40)
+        flow, program = prefect.started(tmp_path / "pids")
         prefect.until(lambda: server.prefect.state(run_id) == "RUNNING")
         server.process.kill()
-        server.process.wait(10)
+        server.process.wait(60)
     worker.process.send_signal(signal.SIGTERM)
     worker.process.wait(60)
     prefect.until(lambda: not prefect.alive(flow) and not prefect.alive(program))
@@ -41,7 +41,7 @@ def test_a_worker_ends_when_its_server_has_moved_so_that_a_new_one_follows(
     settings = load(environ={**environment, "IRONCLAD_PREFECT__PORT": "0"})
     publish_url(settings, prefect.url)
     worker = start_worker("moved", environment=environment)
-    prefect.until(lambda: prefect.client.get("/work_pools/moved").is_success, seconds=40)
+    prefect.until(lambda: prefect.client.get("/work_pools/moved").is_success)
     publish_url(settings, "http://127.0.0.1:1/api")
-    assert worker.process.wait(30) != 0
+    assert worker.process.wait(60) != 0
     assert f"It has moved from {prefect.url} to http://127.0.0.1:1/api" in worker.log.read_text(encoding="utf-8")

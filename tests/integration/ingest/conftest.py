@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ironclad.db.session import Database
 
 T = TypeVar("T")
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @dataclass

@@ -95,7 +95,7 @@ def test_a_file_that_another_watcher_refused_is_not_refused_again(bench: Bench) 
 
     def refuse() -> None:
         intake = Intake(bench.database, bench.settings)
-        begun.wait(30)
+        begun.wait(60)
         received.extend(intake.receive(str(bench.input), [refused]))
         intake.close()
 
@@ -130,7 +130,7 @@ def test_claims_run_in_the_pool_and_tell_how_they_ended(bench: Bench, intake: In
         assert one.job_uuid is not None
         intake.finish(one.job_uuid, tell)
     for _ in received:
-        assert done.acquire(timeout=20)
+        assert done.acquire(timeout=60)
     assert {outcome.state for outcome in outcomes} == {JobState.QUEUED}
 
 
@@ -147,7 +147,7 @@ def test_a_claim_that_breaks_is_told_as_unfinished(bench: Bench, intake: Intake)
         told.set()
 
     intake.finish(job_uuid, tell)
-    assert told.wait(20)
+    assert told.wait(60)
     assert outcomes[0].state is JobState.RECEIVED
     assert path.exists()
 

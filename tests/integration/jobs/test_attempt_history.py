@@ -112,7 +112,7 @@ def test_progress_is_told_to_listeners(bench: Any, fence: lease.Fence) -> None:
         listener.execute("LISTEN ironclad_progress")
         with bench.session() as session:
             history.stage_progress(session, fence, "separate", 1.5, "x" * 20_000 + os.fsdecode(b"\xff"))
-        (notice,) = list(listener.notifies(timeout=10, stop_after=1))
+        (notice,) = list(listener.notifies(timeout=60, stop_after=1))
     told = json.loads(notice.payload)
     assert (told["job"], told["stage"], told["progress"]) == (str(fence.job_uuid), "separate", 1.0)
     assert told["message"] == run_of(bench, "separate").message == "x" * 500
@@ -165,7 +165,7 @@ def test_two_jobs_that_want_one_name_at_once(bench: Any) -> None:
     together = threading.Barrier(len(fences))
 
     def one(fence: lease.Fence) -> None:
-        together.wait(10)
+        together.wait(60)
         found.append(intend(bench, fence, "/one"))
 
     threads = [threading.Thread(target=one, args=(fence,)) for fence in fences]

@@ -18,7 +18,7 @@ from ironclad.jobs.feed import EVENT, PROGRESS, Feed, Notice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 class Listener:

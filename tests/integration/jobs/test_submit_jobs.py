@@ -152,7 +152,7 @@ def test_two_claims_of_the_same_bytes_at_once_see_each_other(bench: Any) -> None
         together = threading.Barrier(2)
 
         def one(job: Any, digest: str, together: threading.Barrier, outcomes: list[JobState]) -> None:
-            together.wait(10)
+            together.wait(60)
             outcomes.append(claimed(bench, job, digest))
 
         threads = [threading.Thread(target=one, args=(job, f"same-{number}", together, outcomes)) for job in jobs]

@@ -130,7 +130,7 @@ def test_the_notifier_is_woken_when_the_change_is_there(
     with psycopg.connect(database.dsn, autocommit=True) as listener:
         listener.execute(f"LISTEN {notices.CHANNEL}")
         finish(job, JobState.FAILED, NotAudio())
-        assert [note.payload for note in listener.notifies(timeout=10, stop_after=1)] == ["{}"]
+        assert [note.payload for note in listener.notifies(timeout=60, stop_after=1)] == ["{}"]
 
 
 def test_kinds_of_plugins_are_warnings_by_default(database: Database) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ironclad.ops.child import UnitState
 
 TINY = str(Path(__file__).with_name("tiny_service.py"))
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 def tiny(name: str, mode: str, file: Path | None = None, **options: Any) -> Unit:

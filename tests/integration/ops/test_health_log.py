@@ -100,7 +100,7 @@ def test_listeners_hear_of_each_change(
         listener.execute(f"LISTEN {CHANNEL}")
         board.failed("prefect", "away")
         log.write(connection)
-        (notice,) = listener.notifies(timeout=20, stop_after=1)
+        (notice,) = listener.notifies(timeout=60, stop_after=1)
     told = json.loads(notice.payload)
     assert (told["service"], told["component"], told["from"], told["to"]) == ("watch@here/1", "prefect", None, "failed")
 
@@ -113,7 +113,7 @@ def test_a_heartbeat_carries_them_and_a_clean_stop_forgets_what_is_current(
     row = Row("watch@here/1", "watch", None, {"pid": os.getpid()})
     heart = Heartbeat(database.dsn, lambda: row, beaten.put, log, seconds=60)
     heart.start()
-    assert beaten.get(timeout=20) is None
+    assert beaten.get(timeout=60) is None
     with database.session() as session:
         (one,) = health_log.current(session)
     assert (one.component, one.status, one.silent) == ("engine", "failed", False)

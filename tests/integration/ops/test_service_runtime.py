@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Until = Callable[[Callable[[], bool], str], None]
     Start = Callable[..., "Process"]
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 SCRIPT = str(Path(__file__).with_name("runtime_script.py"))
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Until = Callable[[Callable[[], bool], str], None]
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Memory:

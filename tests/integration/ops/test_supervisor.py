@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Tiny = Callable[..., Unit]
     Until = Callable[[Callable[[], bool], str], None]
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 TINY = str(Path(__file__).with_name("tiny_service.py"))
 QUICK = Backoff(first_seconds=0.02, most_seconds=0.2, healthy_seconds=60.0, loop_after=3)
 UP_SCRIPT = str(Path(__file__).with_name("up_script.py"))

@@ -243,7 +243,7 @@ def test_songs_of_one_album_that_are_published_at_the_same_time(
         stages.append(context(database, settings, claim, folder / "organize", outputs))
 
     def run(stage: StageContext) -> StageResult:
-        together.wait(10)
+        together.wait(60)
         return organize.run(stage)
 
     with ThreadPoolExecutor(4) as pool:

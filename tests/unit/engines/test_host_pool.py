@@ -180,9 +180,9 @@ def test_a_waiter_gets_the_room_that_comes_free(pool: HostPool) -> None:
     thread = threading.Thread(target=wait)
     with pool.lease(ONE), pool.lease(TWO):
         thread.start()
-        assert waiting.wait(5)
+        assert waiting.wait(60)
         assert not got.is_set()
-    thread.join(5)
+    thread.join(60)
     assert got.is_set()
 
 
@@ -191,10 +191,10 @@ def test_an_idle_host_is_ended_in_time_and_a_busy_one_is_not(factory: Factory) -
         with pool.lease(ONE):
             with pool.lease(TWO):
                 pass
-            assert factory.made[1].closed.wait(5)
+            assert factory.made[1].closed.wait(60)
             assert not factory.made[0].closed.is_set()
         released = time.monotonic()
-        assert factory.made[0].closed.wait(5)
+        assert factory.made[0].closed.wait(60)
         assert time.monotonic() - released >= 0.05
         assert len(pool) == 0
 
@@ -263,12 +263,12 @@ def test_what_needs_memory_waits_for_who_has_it(factory: Factory) -> None:
         thread = threading.Thread(target=wait)
         with pool.lease(ONE, need=5 * GB):
             thread.start()
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not said:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             assert not got.is_set()
-        thread.join(10)
+        thread.join(60)
     assert got.is_set()
     assert said[0].startswith("waiting for memory: 6.00 GB are needed")
     # The idle host was ended for its memory only if it held any that was promised: it was not busy any more.

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +31,7 @@ class Script:
     answers: list[tuple[int, bytes]] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
     pause: float = 0.0
+    over: threading.Event = field(default_factory=threading.Event)
 
     def next(self) -> tuple[int, bytes]:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -48,7 +48,7 @@ def executor(script: Script) -> Iterator[PrefectExecutor]:
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             script.requests.append((self.command, self.path))
-            time.sleep(script.pause)
+            script.over.wait(script.pause)
             status, body = script.next()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -65,6 +65,7 @@ def executor(script: Script) -> Iterator[PrefectExecutor]:
         thread.start()
         with PrefectExecutor(f"http://127.0.0.1:{server.server_port}/api") as executor:
             yield executor
+        script.over.set()
         server.shutdown()
         thread.join()
 
@@ -144,7 +145,7 @@ def test_a_server_that_does_not_answer_is_given_up(
     executor: PrefectExecutor, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(executor_module, "_REQUEST_SECONDS", 0.05)
-    script.pause = 0.3
+    script.pause = 60.0
     with pytest.raises(PrefectUnavailable, match="ReadTimeout"):
         executor.state("r1")
 
@@ -155,10 +156,9 @@ def test_all_requests_of_a_call_share_one_deadline(
     monkeypatch.setattr(executor_module, "CALL_SECONDS", 0.2)
     script.pause = 0.06
     script.answers = [(200, b'{"id": "x"}')]
-    begun = time.monotonic()
     with pytest.raises(PrefectUnavailable):
         executor.prepare({f"pool{number}": 1 for number in range(20)})
-    assert time.monotonic() - begun < 1
+    assert len(script.requests) < 20
 
 
 def test_a_dispatched_run_wakes_the_workers_of_its_pool(

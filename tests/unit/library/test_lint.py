@@ -103,9 +103,9 @@ def good_library() -> list[LibraryTrack]:
 def test_a_good_library_passes_quickly() -> None:
     library = good_library()
     assert len(library) == 200
-    start = time.perf_counter()
+    start = time.process_time()  # however busy the machine is
     assert lint(library) == []
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_an_addition_is_judged_by_what_it_changes() -> None:

@@ -173,7 +173,7 @@ def test_ten_thousand_tracks_are_planned_quickly() -> None:
     def track(n: int) -> TrackName:
         return TrackName(albumartist=f"Ärtist {n % 200}", source_album=f"Album {n % 900}", title=f"Title {n % 3000}")
 
-    start = time.perf_counter()
+    start = time.process_time()  # however busy the machine is
     paths = plan(PathTemplate(DEFAULT_TEMPLATE), [(track(n), ".flac") for n in range(10_000)])
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert len({folded(str(path)) for path in paths}) == 10_000

@@ -31,7 +31,7 @@ def test_findings_come_in_order_with_what_they_are_about(settings: Settings) -> 
     first_may_end = threading.Event()
 
     def first(_settings: Settings) -> list[Outcome]:
-        assert first_may_end.wait(5)
+        assert first_may_end.wait(60)
         return [ok("fine", about="a"), warn("so so", "do something", about="b")]
 
     def second(_settings: Settings) -> list[Outcome]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 QUICK = 0.3
+PATIENT = 60.0
 
 
 def fails() -> Reply:
@@ -29,13 +30,18 @@ def endpoint() -> Iterator[Endpoint]:
         "/metrics": lambda: Reply(HTTPStatus.OK, b"text", "text/plain"),
         "/bug": fails,
     }
-    endpoint = Endpoint("127.0.0.1", 0, paths, seconds=QUICK)
+    endpoint = Endpoint("127.0.0.1", 0, paths, seconds=PATIENT)
     yield endpoint
     endpoint.close()
 
 
+def patience(endpoint: Endpoint, seconds: float) -> None:
+    """What clients are given from now on. Short only for those who shall be dropped: a good one may be slow, too."""
+    endpoint._server.seconds = seconds
+
+
 def ask(endpoint: Endpoint, method: str, path: str) -> tuple[int, bytes, str | None]:
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=5)
+    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=60)
     connection.request(method, path)
     reply = connection.getresponse()
     answer = reply.status, reply.read(), reply.getheader("Content-Type")
@@ -45,7 +51,7 @@ def ask(endpoint: Endpoint, method: str, path: str) -> tuple[int, bytes, str | N
 
 def raw(endpoint: Endpoint, data: bytes) -> bytes:
     """What comes back until the server closes."""
-    with socket.create_connection((endpoint.host, endpoint.port), timeout=5) as client:
+    with socket.create_connection((endpoint.host, endpoint.port), timeout=60) as client:
         client.sendall(data)
         answer = b""
         try:
@@ -75,16 +81,20 @@ def test_a_bug_in_a_path_is_an_error_answer_and_the_endpoint_goes_on(endpoint: E
 
 @pytest.mark.parametrize("data", [b"", b"GET / HTTP/1.1\r\nHost: x", b"GET /" + b"x" * 20_000])
 def test_a_client_that_sends_too_little_or_too_much_is_dropped(endpoint: Endpoint, data: bytes) -> None:
+    patience(endpoint, QUICK)
     assert raw(endpoint, data) == b""
+    patience(endpoint, PATIENT)
     assert ask(endpoint, "GET", "/metrics")[0] == HTTPStatus.OK
 
 
 def test_slow_clients_do_not_keep_others_out_for_ever(endpoint: Endpoint) -> None:
+    patience(endpoint, QUICK)
     idle = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(8)]
     for client in idle:  # each is dropped after its time
-        client.settimeout(5)
+        client.settimeout(60)
         assert client.recv(1) == b""
         client.close()
+    patience(endpoint, PATIENT)
     assert ask(endpoint, "GET", "/metrics")[0] == HTTPStatus.OK
 
 
@@ -93,14 +103,14 @@ def test_more_clients_than_slots_are_turned_away_at_once() -> None:
 
     def wait() -> Reply:
         inside.release()
-        go_on.wait(5)
+        go_on.wait(60)
         return Reply(HTTPStatus.OK, b"")
 
-    endpoint = Endpoint("127.0.0.1", 0, {"/": wait})
+    endpoint = Endpoint("127.0.0.1", 0, {"/": wait}, seconds=PATIENT)
     clients = [socket.create_connection((endpoint.host, endpoint.port)) for _ in range(8)]
     for client in clients:
         client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        assert inside.acquire(timeout=5)
+        assert inside.acquire(timeout=60)
     assert raw(endpoint, b"GET / HTTP/1.0\r\n\r\n") == b""
     go_on.set()
     for client in clients:
