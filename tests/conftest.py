@@ -6,6 +6,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -35,11 +36,37 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.release()
 
 
-def _admin(url: str, statement: str) -> None:
-    engine = sa.create_engine(Database(url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.execute(sa.text(statement))
-    engine.dispose()
+class Admin:
+    """One connection for making and dropping databases: thousands of tests would open two each for it."""
+
+    def __init__(self, url: str) -> None:
+        self._dsn = Database(url).dsn
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def __call__(self, statement: str) -> None:
+        try:
+            self._execute(statement)
+        except psycopg.OperationalError:  # a test may have ended every connection there was
+            self.close()
+            self._execute(statement)
+
+    def _execute(self, statement: str) -> None:
+        if self._connection is None:
+            self._connection = psycopg.connect(self._dsn, autocommit=True)
+        self._connection.execute(statement)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+@pytest.fixture(scope="session")
+def admin(server_url: str) -> Iterator[Admin]:
+    """Executes statements on the server."""
+    admin = Admin(server_url)
+    yield admin
+    admin.close()
 
 
 def _with_name(url: str, name: str) -> str:
@@ -47,24 +74,24 @@ def _with_name(url: str, name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> Iterator[str]:
+def template(server_url: str, admin: Admin) -> Iterator[str]:
     """A migrated database that each test's database is a copy of."""
     name = f"template_{secrets.token_hex(4)}"
-    _admin(server_url, f'CREATE DATABASE "{name}"')
+    admin(f'CREATE DATABASE "{name}"')
     database = Database(_with_name(server_url, name))
     schema.upgrade(database)
     database.close()
     yield name
-    _admin(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    admin(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
-def database_url(server_url: str, template: str) -> Iterator[str]:
+def database_url(server_url: str, admin: Admin, template: str) -> Iterator[str]:
     """The URL of a fresh migrated database."""
     name = f"test_{secrets.token_hex(6)}"
-    _admin(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    admin(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     yield _with_name(server_url, name)
-    _admin(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    admin(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
