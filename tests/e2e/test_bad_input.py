@@ -69,7 +69,7 @@ def test_each_bad_file_fails_with_its_code_and_is_kept(done: Installation, sourc
             continue
         assert (row.state, row.error_code, row.attempt) == ("failed", code, 1), row
         kept = done.layout.error_of(row.job_uuid, code) / row.archive_name
-        until(f"{kept} is filed", kept.exists, 20)
+        until(f"{kept} is filed", kept.exists, 120)
         assert kept.read_bytes() == file.read_bytes()
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_goes_away_before_its_claim_is_no_job(done: Installation, ma
         )
         target.unlink()
     until("it is forgotten", lambda: not done.rows(
-        "SELECT 1 FROM observation WHERE path LIKE '%gone.flac' AND status = 'growing'"), 30)  # fmt: skip
+        "SELECT 1 FROM observation WHERE path LIKE '%gone.flac' AND status = 'growing'"), 120)  # fmt: skip
     assert len(done.rows("SELECT 1 FROM job")) == before
 
 
@@ -121,14 +121,14 @@ def test_an_original_deleted_while_queued_fails_clearly(done: Installation, make
     done.ironclad("pause")
     song = make_song(done.folder.parent / "lost.flac", 2.0, 78, title="Lost")
     done.drop(song)
-    until("it is queued", lambda: done.rows("SELECT 1 FROM job WHERE state = 'queued'"), 30)
+    until("it is queued", lambda: done.rows("SELECT 1 FROM job WHERE state = 'queued'"), 120)
     (row,) = done.rows("SELECT job_uuid, archive_name FROM job WHERE state = 'queued'")
     (done.layout.archive_of(row.job_uuid) / row.archive_name).unlink()
     done.ironclad("resume")
     until(
         "it failed",
         lambda: done.rows("SELECT 1 FROM job WHERE job_uuid = :job AND state = 'failed'", job=row.job_uuid),
-        60,
+        120,
     )
     (row,) = done.rows("SELECT error_code FROM job WHERE job_uuid = :job", job=row.job_uuid)
     assert row.error_code == "E_SOURCE_MISSING"
@@ -137,7 +137,7 @@ def test_an_original_deleted_while_queued_fails_clearly(done: Installation, make
 def test_what_is_paused_waits_and_goes_on(done: Installation, make_song: Callable[..., Path]) -> None:
     done.ironclad("pause", "--pool", "cpu")
     done.drop(make_song(done.folder.parent / "patient.flac", 2.0, 79, title="Patient"))
-    until("it is queued", lambda: done.rows("SELECT 1 FROM job WHERE state = 'queued'"), 30)
+    until("it is queued", lambda: done.rows("SELECT 1 FROM job WHERE state = 'queued'"), 120)
     assert "paused" in done.ironclad("status").stdout
     done.ironclad("resume", "--pool", "cpu")
-    until("it is done", lambda: not done.rows("SELECT 1 FROM job WHERE state NOT IN ('succeeded', 'failed')"), 60)
+    until("it is done", lambda: not done.rows("SELECT 1 FROM job WHERE state NOT IN ('succeeded', 'failed')"), 120)

@@ -66,14 +66,14 @@ def test_a_failed_job_is_found_understood_retried_and_succeeds(
 
         up.drop(make_song(tmp_path / f"{title}.flac", title=title, artist="Ana"), user="ana")
         terminal.keys("2")
-        terminal.until(title, "queued", seconds=40)
-        until("its file is in archive/", lambda: originals(up), 20)
+        terminal.until(title, "queued", seconds=120)
+        until("its file is in archive/", lambda: originals(up), 120)
         (original,) = originals(up)
         original.rename(tmp_path / "elsewhere")
         terminal.keys("P")
         terminal.until("The pipeline is open")
 
-        terminal.until("✗ failed", "E_SOURCE_MISSING", seconds=60)
+        terminal.until("✗ failed", "E_SOURCE_MISSING", seconds=120)
         terminal.keys("/")
         terminal.type("state:failed since:1h")
         terminal.keys("Enter")
@@ -85,7 +85,7 @@ def test_a_failed_job_is_found_understood_retried_and_succeeds(
         shutil.move(tmp_path / "elsewhere", original)
         terminal.keys("r")
         terminal.until("1 job back in the queue.")
-        terminal.until("✓ succeeded", "organize   ✓ done", seconds=90)
+        terminal.until("✓ succeeded", "organize   ✓ done", seconds=120)
         terminal.keys("f")
         terminal.until("✓ published", "instrumental", f"01 - {title} (Instrumental).flac")
         terminal.keys("Escape")
@@ -140,7 +140,7 @@ def test_slots_are_changed_and_the_pipeline_is_drained_while_everything_runs(
         terminal.type("3")
         terminal.keys("Enter")
         terminal.until("Pool cpu runs 3 at a time")
-        until("the worker follows", lambda: '"slots": 3' in log.read_text(encoding="utf-8"), 30)
+        until("the worker follows", lambda: '"slots": 3' in log.read_text(encoding="utf-8"), 120)
         terminal.keys("u")
         terminal.until("as the settings say")
         terminal.keys("D")
@@ -179,11 +179,11 @@ def served(up: Installation) -> Iterator[str]:
         return False
 
     try:
-        until("the page is served", answers, 30)
+        until("the page is served", answers, 120)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def test_a_browser_s_socket_gets_the_cockpit(up: Installation) -> None:
@@ -212,16 +212,16 @@ def test_the_same_path_in_a_real_browser(up: Installation, make_song: Callable[.
     title = "Lost in the browser"
     up.ironclad("pause")
     up.drop(make_song(tmp_path / f"{title}.flac", seed=3, title=title, artist="Ana"), user="ana")
-    until("its file is in archive/", lambda: originals(up), 40)
+    until("its file is in archive/", lambda: originals(up), 120)
     (original,) = originals(up)
     original.rename(tmp_path / "elsewhere")
     with served(up) as address, chromium.Page(tmp_path / "profile", address) as page:
-        page.until("▸ 1 Overview", "The pipeline is paused", seconds=90)
+        page.until("▸ 1 Overview", "The pipeline is paused", seconds=120)
         page.click()
         page.type("P")
         page.until("The pipeline is open")
         page.type("2")
-        page.until("✗ failed", "E_SOURCE_MISSING", seconds=60)
+        page.until("✗ failed", "E_SOURCE_MISSING", seconds=120)
         page.type("/")
         page.type("state:failed since:1h")
         page.key("Enter")
@@ -231,5 +231,5 @@ def test_the_same_path_in_a_real_browser(up: Installation, make_song: Callable[.
         original.parent.mkdir(exist_ok=True)
         shutil.move(tmp_path / "elsewhere", original)
         page.type("r")
-        page.until("✓ succeeded", "organize   ✓ done", seconds=90)
+        page.until("✓ succeeded", "organize   ✓ done", seconds=120)
         page.type("q")

@@ -24,7 +24,7 @@ def test_a_full_disk_stops_new_work_and_room_lets_it_go_on(tmp_path: Path, make_
     own = {"IRONCLAD_CONFIG": str(settings), "IRONCLAD_DISK__MIN_FREE_BYTES": None}
     with Installation(tmp_path / "data", own) as up:
         up.drop(make_song(tmp_path / "a.flac", 3.0))
-        until("it says that the disk is full", lambda: "disk" in up.ironclad("status").stdout.lower(), 30)
+        until("it says that the disk is full", lambda: "disk" in up.ironclad("status").stdout.lower(), 120)
         assert up.published() == []
         assert up.rows("SELECT 1 FROM job WHERE state = 'running'") == []
         settings.write_text("[disk]\nmin_free_bytes = 1_000_000\n")
@@ -39,12 +39,12 @@ def test_the_database_and_prefect_may_go_away_in_the_middle(tmp_path: Path, make
     with Installation(tmp_path / "data", {"IRONCLAD_JOBS__LEASE_SECONDS": "20"}) as up:
         for number in range(4):
             up.drop(make_song(tmp_path / f"{number}.flac", 5.0, number, title=f"S{number}"))
-        until("something runs", lambda: up.rows("SELECT 1 FROM job WHERE state = 'running'"), 60)
+        until("something runs", lambda: up.rows("SELECT 1 FROM job WHERE state = 'running'"), 120)
         for victim in ("postgres", "prefect"):
             pid = up.pid_of(victim)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            until(f"{victim} is back", lambda victim=victim, pid=pid: up.pid_of(victim) not in {None, pid}, 60)
+            until(f"{victim} is back", lambda victim=victim, pid=pid: up.pid_of(victim) not in {None, pid}, 120)
         assert up.settled(4, 200) == {"succeeded": 4}
         assert len(up.published()) == 4
         failures = up.rows("SELECT failures FROM job WHERE failures > 2")
@@ -55,7 +55,7 @@ def test_start_and_stop_leave_nothing_and_lose_nothing(tmp_path: Path, make_song
     up = Installation(tmp_path / "data")
     with up:
         up.drop(make_song(tmp_path / "a.flac", 8.0))
-        until("it runs", lambda: up.rows("SELECT 1 FROM job WHERE state IN ('running', 'queued')"), 60)
+        until("it runs", lambda: up.rows("SELECT 1 FROM job WHERE state IN ('running', 'queued')"), 120)
         assert up.stop() == 0  # in the middle
     assert up.processes() == []
     assert up.server.pid() is None

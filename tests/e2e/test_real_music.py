@@ -204,8 +204,8 @@ def test_originals_are_kept_byte_for_byte(done: Installation, sources: dict[str,
 def test_a_second_drop_of_the_same_file_is_skipped_and_listed(done: Installation, sources: dict[str, Path]) -> None:
     before = len(done.published())
     target = done.drop(sources["mp3"], user="ana", folder="Again")
-    done.settled(len(sources) + 1, 60)
+    done.settled(len(sources) + 1, 120)
     assert done.states() == {"succeeded": len(sources), "skipped": 1}
     assert len(done.published()) == before
-    until("it is listed", lambda: "E_DUPLICATE" in done.layout.skipped.read_text(), 30)
+    until("it is listed", lambda: "E_DUPLICATE" in done.layout.skipped.read_text(), 120)
     assert "duplicate" in done.ironclad("why", str(target)).stdout.lower()

@@ -82,7 +82,7 @@ class Page:
 
     def _end(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(20)
+        self._process.wait(60)
 
     def _target(self) -> str:
         """The address of the page's DevTools, once the browser has written down its port."""
@@ -91,7 +91,7 @@ class Page:
             assert self._process.poll() is None, "the browser ended"
             assert time.monotonic() < deadline, "the browser did not start"
             if file.exists() and (lines := file.read_text(encoding="utf-8").splitlines()):
-                with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json/list", timeout=20) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json/list", timeout=60) as answer:
                     pages = [one for one in json.load(answer) if one["type"] == "page"]
                 if pages:
                     return str(pages[0]["webSocketDebuggerUrl"])

@@ -113,7 +113,7 @@ class HttpSink(_Sink):
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     @property
     def json_url(self) -> str:

@@ -27,7 +27,7 @@ def test_one_that_hidepid_hides_is_not_gone() -> None:
     script = 'mount -t proc -o hidepid=2 proc /proc && exec "$0" -c "$1" "$2"'
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script, sys.executable, LOOK, processes.me()],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     if "mount" in done.stderr:
         pytest.skip(f"no mount here: {done.stderr.strip()}")

@@ -156,7 +156,7 @@ def test_two_users_of_one_host_take_turns(pool: HostPool, factory: Factory) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert (max(most), len(most), len(factory.made)) == (1, 80, 1)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 # What the server's children do is chosen by the request's environment.
 SCRIPT = """
@@ -39,15 +39,15 @@ def run(environment):
         case "raise":
             raise ValueError("of the child")
         case "sleep":
-            program = subprocess.Popen(["sleep", "60"])
+            program = subprocess.Popen(["sleep", "600"])
             announce(environment["path"], os.getpid(), program.pid)
-            time.sleep(60)
+            time.sleep(600)
         case "leave":
-            program = subprocess.Popen(["sleep", "60"])
+            program = subprocess.Popen(["sleep", "600"])
             announce(environment["path"], os.getpid(), program.pid)
             os._exit(0)
         case "detach":
-            program = subprocess.Popen(["sleep", "60"], start_new_session=True)
+            program = subprocess.Popen(["sleep", "600"], start_new_session=True)
             announce(environment["path"], os.getpid(), program.pid)
             os._exit(0)
         case "signals":

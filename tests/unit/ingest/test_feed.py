@@ -66,7 +66,7 @@ class Heard:
         """Everything up to the wanted event."""
         seen: list[Happened] = []
         while not seen or seen[-1] != wanted:
-            seen.append(self.events.get(timeout=5))
+            seen.append(self.events.get(timeout=60))
         return seen
 
 
@@ -159,7 +159,7 @@ def test_watched_folders_are_counted_for_this_feed_only(heard: Heard, tmp_path: 
 def test_watchdogs_complaints_are_passed_on_while_it_runs(heard: Heard) -> None:
     logger = logging.getLogger("watchdog.observers.inotify_c")
     logger.warning("Inotify queue overflowed; filesystem events were lost")
-    assert "overflowed" in heard.lost.get(timeout=5)
+    assert "overflowed" in heard.lost.get(timeout=60)
     logger.info("nothing of interest")
     heard.feed.stop()
     logger.warning("later")

@@ -44,9 +44,9 @@ def test_a_prober_reports_each_change_until_it_is_stopped() -> None:
     thread = threading.Thread(target=Prober(HealthBoard(changed), {"it": probe}, 0.001).run, args=(stopping,))
     thread.start()
     for _ in range(3):
-        assert both.acquire(timeout=20)
+        assert both.acquire(timeout=60)
     stopping.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert seen == [("it", Status.OK), ("it", Status.FAILED), ("it", Status.OK)]
 

@@ -94,8 +94,8 @@ class Hanging(Echo):
 
     def misbehave(self, sinks: Any, params: Any, index: int) -> None:
         if params["what"] == "lock":
-            ctypes.PyDLL(None).sleep(60)
-        threading.Event().wait(60)
+            ctypes.PyDLL(None).sleep(600)
+        threading.Event().wait(600)
 
 
 class Stuck(Echo):
@@ -187,7 +187,7 @@ class NeverLoads:
     """Hangs while it loads."""
 
     def load(self, request: Any) -> None:
-        threading.Event().wait(60)
+        threading.Event().wait(600)
 
 
 class BadModel:
