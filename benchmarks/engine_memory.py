@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/engine_memory.py [--minutes 3 60]
     .venv/bin/python benchmarks/engine_memory.py --data-dir DIR --engine spleeter [--minutes 3 60]
-    .venv/bin/python benchmarks/engine_memory.py --data-dir DIR --engine demucs --tiny --minutes 3 60 600 --stems vocals
+    .venv/bin/python benchmarks/engine_memory.py --data-dir DIR --engine demucs --tiny --minutes 3 60
+    .venv/bin/python benchmarks/engine_memory.py --data-dir DIR --engine demucs --tiny --rate 1000 --minutes 3 600
 
 Without --engine it is the built-in one, which needs nothing. DIR is a data folder in which the engine is installed and
-its model converted (`make engines-real` leaves one); `--tiny` takes a small random network of 8 kHz, made in the
+its model converted (`make engines-real` leaves one); `--tiny` takes a small random network, of 8 kHz, made in the
 engine's environment and removed afterwards: streaming, overlap-add and files are the same, the networks cost little.
 Files of noise are made in the temporary folder: 12 bytes a sample and channel, with all of Demucs' stems 20.
 """
@@ -46,16 +47,19 @@ TINY = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from fractions import Fraction
 import tiny
 from demucs.htdemucs import HTDemucs
-tiny.write_safetensors(Path(sys.argv[2]), tiny.stirred(HTDemucs(**tiny.TINY), 1))
+rate = int(sys.argv[3])
+network = HTDemucs(**{**tiny.TINY, "samplerate": rate, "segment": Fraction(8000, rate)})
+tiny.write_safetensors(Path(sys.argv[2]), tiny.stirred(network, 1))
 """
 PLUGIN_TESTS = Path(__file__).resolve().parents[1] / "plugins/ironclad-engine-demucs/tests"
 
 
 @contextlib.contextmanager
-def tiny_model(data: Path) -> Iterator[str]:
-    """A small network in the store."""
+def tiny_model(data: Path, rate: int) -> Iterator[str]:
+    """A small network in the store, for segments of 8000 samples."""
     layout = load({"data_dir": data}, {}).layout
     built = environments.current(layout, "demucs")
     if built is None:
@@ -63,7 +67,7 @@ def tiny_model(data: Path) -> Iterator[str]:
     store = ModelStore(layout)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "tiny0001.safetensors")
-        subprocess.run([built.interpreter, "-I", "-c", TINY, str(PLUGIN_TESTS), str(file)], check=True)
+        subprocess.run([built.interpreter, "-I", "-c", TINY, str(PLUGIN_TESTS), str(file), str(rate)], check=True)
         command = [sys.executable, "-m", "ironclad.cli.main", "models", "import", "demucs", "tiny", str(file)]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("IRONCLAD_")}
         environ = {**clean, "IRONCLAD_DATA_DIR": str(data)}
@@ -132,14 +136,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--engine", default="center")
     parser.add_argument("--tiny", action="store_true", help="Demucs with a small random network")
+    parser.add_argument("--rate", type=int, default=TINY_RATE, help="Hz of the small network")
     parser.add_argument("--minutes", type=float, nargs="+", default=[3.0, 60.0])
     parser.add_argument("--stems", nargs="*", default=[], help="write these alone")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if options.engine != "center" and options.data_dir is None:
         parser.error("--data-dir DIR is needed")
-    with tiny_model(options.data_dir.absolute()) if options.tiny else contextlib.nullcontext("") as model:
-        measure(options, model, TINY_RATE if options.tiny else RATE)
+    rate = options.rate if options.tiny else RATE
+    with tiny_model(options.data_dir.absolute(), rate) if options.tiny else contextlib.nullcontext("") as model:
+        measure(options, model, rate)
 
 
 if __name__ == "__main__":

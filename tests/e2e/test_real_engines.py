@@ -304,6 +304,50 @@ def request(folder: Path, seconds: int, rate: int = TINY_RATE, **params: Any) ->
     )
 
 
+WHOLE = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from demucs.apply import apply_model
+from demucs.pretrained import get_model
+torch.set_num_threads(2)
+wave = torch.from_numpy(np.load(sys.argv[2]).T.copy())
+mono = wave.mean(0)
+mean, deviation = mono.mean(), mono.std() + 1e-8
+model = get_model("htdemucs", repo=Path(sys.argv[1]))
+with torch.no_grad():
+    made = apply_model(model, ((wave - mean) / deviation)[None], shifts=0, split=True, overlap=0.25)[0]
+np.savez(sys.argv[3], **{name: (one * deviation + mean).numpy().T for name, one in zip(model.sources, made)})
+"""
+
+
+def test_streamed_equals_demucs_on_the_whole(demucs: None, tmp_path: Path) -> None:
+    """Four segments of real music with real weights, against Demucs' own `apply_model`."""
+    built = environments.current(load({"data_dir": Path(ENGINES).absolute()}, {}).layout, "demucs")
+    assert built is not None
+    song = np.concatenate([stems()["mixture"]] * 3)
+    np.save(tmp_path / "song.npy", song)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mix.f32").write_bytes(song.astype("<f4").tobytes())
+    asked = SeparationRequest(
+        input=tmp_path / "mix.f32", frames=len(song), channels=2, rate=RATE, output=tmp_path / "out",
+        params={"backend": "pytorch"},
+    )  # fmt: skip
+    with warm("demucs", threads=2) as host:
+        made = host.separate(asked).stems
+    command = [str(built.interpreter), "-I", "-c", WHOLE, str(Path(MODELS, "demucs/repo").absolute())]
+    subprocess.run([*command, str(tmp_path / "song.npy"), str(tmp_path / "whole.npz")], check=True)
+    with np.load(tmp_path / "whole.npz") as whole:
+        found = {
+            name: float(np.abs(np.fromfile(stem.path, "<f4").reshape(-1, 2) - whole[name]).max())
+            for name, stem in made.items()
+        }
+    print(found)  # noqa: T201  # as above
+    assert set(found) == {"drums", "bass", "other", "vocals"}
+    assert max(found.values()) <= 1e-4, found
+
+
 @pytest.mark.parametrize(
     ("engine", "params"),
     [
