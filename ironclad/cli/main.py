@@ -59,7 +59,7 @@ COMMANDS: Final = (
     Entry("slots", "Show or change how many jobs a pool runs at a time.", "slots"),
     Entry("engines", "List, show, install and remove separation engines.", "engines"),
     Entry("models", "Get, check and remove models; show their licences.", "models"),
-    Entry("plugins", "List plugins and what became of them.", "plugins"),
+    Entry("plugins", "List plugins and what became of them; begin new ones.", "plugins"),
     Entry("library", "Preview paths, lint and refile the library.", "library"),
     Entry("orphans", "Find files without jobs, jobs without files, leftovers, damage.", "orphans"),
     Entry("prune", "Delete what is too old or over its quota.", "prune"),

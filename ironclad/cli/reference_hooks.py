@@ -43,6 +43,9 @@ mine = "my_package.plugin"
 hook that there is not, or raises, is shown as broken with the reason; everything else goes on without it.
 `IRONCLAD_LOAD_PLUGINS=` (empty) loads no plugin but ours, `IRONCLAD_LOAD_PLUGINS=a,b` those. Functions may leave out
 arguments that they do not need. The version goes up when a plugin written for it would break.
+
+[Write an engine](plugin-authors.md) makes one in half an hour: `ironclad plugins new engine NAME` writes a package that
+works, with tests; `pytest --engine NAME` puts any engine to the contract.
 """
 
 

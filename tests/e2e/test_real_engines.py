@@ -410,3 +410,18 @@ def test_a_flipped_bit_in_the_weights_is_refused(tiny_host: Any) -> None:
     finally:
         data[-100] ^= 1
         path.write_bytes(data)
+
+
+@pytest.mark.parametrize(("engine", "backend"), [("demucs", "auto"), ("demucs", "pytorch"), ("spleeter", "auto")])
+def test_the_contract_is_kept(engine: str, backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """`pytest --engine NAME`, with the real weights in the engine's own environment."""
+    request.getfixturevalue("converted" if engine == "demucs" else engine)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("IRONCLAD_", "PYTEST_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:randomly", "-p", "no:cacheprovider", "--timeout", "880",
+         "--engine", engine, "--engine-param", f"backend={backend}"],
+        cwd=tmp_path, env={**environ, "IRONCLAD_DATA_DIR": str(Path(ENGINES).absolute())}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    print(engine, backend, done.stdout[done.stdout.rfind("engine contract") :])  # noqa: T201  # as above
+    assert done.returncode == 0, done.stdout

@@ -7,6 +7,7 @@ from ironclad.cli.commands import engines, models, plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from typer.testing import Result
 
@@ -75,3 +76,18 @@ def test_an_engine_that_needs_no_environment(run: Callable[..., Result]) -> None
     removed = json.loads(run("engines", "remove", "center", "--json").stdout)
     assert removed == {"engine": "center", "removed": False}
     assert run("engines", "remove", "../x").exit_code == 2
+
+
+def test_plugins_new_engine(run: Callable[..., Result], tmp_path: Path) -> None:
+    shown = run("plugins", "new", "engine", "mine", str(tmp_path))
+    assert shown.exit_code == 0
+    assert "pytest" in shown.stdout
+    assert (tmp_path / "ironclad-engine-mine/pyproject.toml").is_file()
+    data = json.loads(run("plugins", "new", "engine", "other", str(tmp_path), "--json").stdout)
+    assert set(data) == set(plugins.JSON["plugins new engine"])
+    assert data["distribution"] == "ironclad-engine-other"
+    refused = run("plugins", "new", "engine", "mine", str(tmp_path))
+    assert refused.exit_code == 5
+    assert "there already" in " ".join(refused.stderr.split())
+    assert run("plugins", "new", "engine", "No Name", str(tmp_path)).exit_code == 5
+    assert run("plugins", "new", "engine", "x", "").exit_code == 2

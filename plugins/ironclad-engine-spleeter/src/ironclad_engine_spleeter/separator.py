@@ -141,4 +141,5 @@ class _Pass:
 
     def _step(self) -> None:
         self._done += 1
-        self._progress(min(self._done, self._steps - 1), self._steps)
+        # One unit from the first step to the end: a total that changes makes a bar jump.
+        self._progress(_UNITS * min(self._done, self._steps - 1) // self._steps, _UNITS)
