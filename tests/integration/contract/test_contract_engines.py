@@ -18,8 +18,6 @@ from ironclad.testing.target import Target
 if TYPE_CHECKING:
     from pathlib import Path
 
-MINUTE = 2_646_000
-"""Frames."""
 SUITE = ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:cov", "-p", "no:xdist"]
 
 
@@ -55,7 +53,7 @@ def test_plugins_with_a_small_model(name: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = getattr(tiny_models, name)(tmp_path / "model")
     (spec,) = importlib.import_module(f"ironclad_engine_{name}.plugin").ironclad_engines()
-    with Bench(Target.here(spec, model_folder=folder), tmp_path, long_frames=MINUTE) as bench:
+    with Bench(Target.here(spec, model_folder=folder), tmp_path) as bench:
         found = {check.name: judge(check, bench) for check in CHECKS}
     assert {check: text for check, (verdict, text) in found.items() if verdict == "broken"} == {}
     assert [check for check, (verdict, _) in found.items() if verdict == "not judged"] == ["exact-sum"]
