@@ -17,6 +17,8 @@ from ironclad.testing.target import Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.timeout(900)
+
 MUTANTS = Path(__file__).parent / "mutants"
 CAUGHT = {
     "Raises": "separates",
@@ -102,7 +104,7 @@ def test_a_mutant_is_caught_by_the_check_for_it(
     assert "\nWhat to do: " in caught[CAUGHT[name]]
 
 
-def test_a_poor_declaration_is_caught(verdicts: Callable[[EngineSpec], dict[str, tuple[str, str]]]) -> None:
+def test_a_poor_declaration_is_caught(tmp_path: Path) -> None:
     spec = spec_of("Good")
     poor = (
         (replace(spec, quality=" "), "one honest sentence"),
@@ -112,7 +114,8 @@ def test_a_poor_declaration_is_caught(verdicts: Callable[[EngineSpec], dict[str,
     )
     (declaration,) = (check for check in CHECKS if check.name == "declaration")
     for changed, said in poor:
-        verdict, text = judge(declaration, Bench(Target(spec=changed)))
+        with Bench(Target(spec=changed), tmp_path) as bench:
+            verdict, text = judge(declaration, bench)
         assert verdict == "broken"
         assert said in text
 
