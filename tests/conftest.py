@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import schedule
 import sqlalchemy as sa
 
 from ironclad.config import Settings, load
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
 
 # Throw-away clusters need not survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.ByGroup | None:
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    config.option.loadscopereorder = False
+    return schedule.ByGroup(config, log)
+
+
+@pytest.hookimpl(trylast=True)  # after the order was made random
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = schedule.ordered(items)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 CASES = [
-    pytest.param(
-        kind, size, name, id=f"{kind}-{size[0]}x{size[1]}-{name}", marks=pytest.mark.xdist_group(f"{kind}{size}")
-    )
+    pytest.param(kind, size, name, id=f"{kind}-{size[0]}x{size[1]}-{name}")
     for kind in frames.KINDS
     for size in frames.SIZES
     for name in frames.names(kind)
