@@ -3,7 +3,7 @@
 Starts `ironclad up` on a temporary folder, measures memory and processor time while nothing happens, drops fifty
 ten-second songs at once, and waits until all are published. The first song is not counted: it warms the worker.
 
-    python benchmarks/pipeline.py [--songs 50] [--seconds 10] [--idle 30] [--processes] [--json]
+    python benchmarks/pipeline.py [--songs 50] [--seconds 10] [--idle 60] [--idle-only] [--processes] [--json]
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from installation import Installation
 
 from ironclad.audio import synth
+
+_SETTLE_SECONDS = 10
 
 
 def write_songs(folder: Path, count: int, seconds: float) -> list[Path]:
@@ -48,34 +50,43 @@ def everything(up: Installation) -> list[psutil.Process]:
     return list({process.pid: process for process in found}.values())
 
 
-def by_process(up: Installation) -> list[dict[str, Any]]:
-    """What each process holds, in MB: its own (USS), with its share of what is shared (PSS); the largest first."""
-    found = []
-    for process in everything(up):
-        memory = process.memory_full_info()
-        words = process.cmdline()
-        name = " ".join(Path(word).name for word in words if not word.startswith("-"))[:60] or process.name()
-        found.append({"pid": process.pid, "what": name, "pss_mb": memory.pss / 1e6, "uss_mb": memory.uss / 1e6})
-    return sorted(found, key=lambda one: -float(one["pss_mb"]))
+def what_it_is(process: psutil.Process) -> str:
+    """A process's command line, without options and folders."""
+    words = process.cmdline()
+    return " ".join(Path(word).name for word in words if not word.startswith("-"))[:60] or process.name()
 
 
 def cpu_seconds(up: Installation) -> dict[int, float]:
-    """Processor seconds of each process so far."""
-    return {process.pid: sum(process.cpu_times()[:2]) for process in everything(up)}
+    """Processor seconds of each process so far, with those of the children that it has outlived.
+
+    So a process of PostgreSQL that answers one question and ends is counted too. The sum over all never counts anything
+    twice: what a process used moves to its parent when it ends.
+    """
+    return {process.pid: sum(process.cpu_times()[:4]) for process in everything(up)}
 
 
 def idle(up: Installation, seconds: float) -> dict[str, Any]:
-    """Memory and processor use while nothing happens."""
+    """Memory and processor use while nothing happens, of all processes and of each, the largest first.
+
+    Memory is in MB: all that a process has mapped (RSS), with its share of what is shared (PSS), its own (USS).
+    """
     before, begun = cpu_seconds(up), time.monotonic()
     time.sleep(seconds)
     after, elapsed = cpu_seconds(up), time.monotonic() - begun
-    used = sum(after[pid] - before.get(pid, 0.0) for pid in after)
-    memory = [process.memory_full_info() for process in everything(up)]
+    each = []
+    for process in everything(up):
+        memory = process.memory_full_info()
+        used = after.get(process.pid, 0.0) - before.get(process.pid, 0.0)
+        each.append({
+            "pid": process.pid, "what": what_it_is(process), "cpu_percent_of_a_core": round(100 * used / elapsed, 2),
+            "rss_mb": memory.rss / 1e6, "pss_mb": memory.pss / 1e6, "uss_mb": memory.uss / 1e6,
+        })  # fmt: skip
     return {
-        "processes": len(memory),
-        "rss_mb": round(sum(m.rss for m in memory) / 1e6),
-        "pss_mb": round(sum(m.pss for m in memory) / 1e6),
-        "cpu_percent_of_a_core": round(100 * used / elapsed, 2),
+        "processes": len(each),
+        "rss_mb": round(sum(one["rss_mb"] for one in each)),
+        "pss_mb": round(sum(one["pss_mb"] for one in each)),
+        "cpu_percent_of_a_core": round(100 * (sum(after.values()) - sum(before.values())) / elapsed, 2),
+        "by_process": sorted(each, key=lambda one: -float(one["pss_mb"])),
     }
 
 
@@ -93,7 +104,7 @@ def throughput(up: Installation, songs: list[Path]) -> dict[str, Any]:
         "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM finished_at - started_at)) AS median "
         "FROM job WHERE state = 'succeeded'"
     )
-    services = sum(seconds - before.get(pid, 0.0) for pid, seconds in cpu_seconds(up).items())
+    services = sum(cpu_seconds(up).values()) - sum(before.values())
     return {
         "songs": len(songs) - 1, "seconds": round(elapsed, 1),
         "jobs_per_minute": round(60 * (len(songs) - 1) / elapsed, 1),
@@ -107,13 +118,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--songs", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--idle", type=float, default=30.0)
+    parser.add_argument("--idle", type=float, default=60.0)
+    parser.add_argument("--idle-only", action="store_true", help="drop no songs")
     parser.add_argument("--processes", action="store_true", help="show what each process holds while idle")
     parser.add_argument("--json", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        songs = write_songs(folder / "songs", wanted.songs + 1, wanted.seconds)
+        songs = [] if wanted.idle_only else write_songs(folder / "songs", wanted.songs + 1, wanted.seconds)
         # The machine's own defaults, apart from ports and a short wait for whole files.
         up = Installation(
             folder / "data", {"IRONCLAD_POOLS__CPU__SLOTS": None, "IRONCLAD_PREFECT__QUERY_SECONDS": None}
@@ -121,23 +133,27 @@ def main() -> int:
         begun = time.monotonic()
         with up:
             figures: dict[str, Any] = {"ready_seconds": round(time.monotonic() - begun, 1)}
-            time.sleep(10)
+            time.sleep(_SETTLE_SECONDS)
             figures["idle"] = idle(up, wanted.idle)
-            if wanted.processes:
-                figures["by_process"] = by_process(up)
-            figures["throughput"] = throughput(up, songs)
-            figures["idle_after"] = idle(up, wanted.idle)
+            if songs:
+                figures["throughput"] = throughput(up, songs)
+                figures["idle_after"] = idle(up, wanted.idle)
     if wanted.json:
         print(json.dumps(figures, indent=2))
         return 0
     print(f"ready after {figures['ready_seconds']} s")
-    for when in ("idle", "idle_after"):
+    for when in [name for name in ("idle", "idle_after") if name in figures]:
         print(
             f"{when}: {figures[when]['processes']} processes, RSS {figures[when]['rss_mb']} MB (shared pages counted "
             f"in each process), PSS {figures[when]['pss_mb']} MB, {figures[when]['cpu_percent_of_a_core']} % of a core"
         )
-    for one in figures.get("by_process", []):
-        print(f"  {one['pss_mb']:7.1f} MB PSS {one['uss_mb']:7.1f} MB USS  {one['what']}")
+        for one in figures[when]["by_process"] if wanted.processes else []:
+            print(
+                f"  {one['rss_mb']:6.1f} RSS {one['pss_mb']:6.1f} PSS {one['uss_mb']:6.1f} USS MB "
+                f"{one['cpu_percent_of_a_core']:5.2f} %  {one['what']}"
+            )
+    if "throughput" not in figures:
+        return 0
     done = figures["throughput"]
     print(
         f"{done['songs']} songs of {wanted.seconds:g} s: {done['seconds']} s, {done['jobs_per_minute']} jobs a minute, "

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def renew(environment: Mapping[str, str]) -> None:
+    """Take a new environment into the fork server, Prefect's settings included: threads of runs read no others."""
+    changed = any(os.environ.get(name) != value for name, value in environment.items())
+    os.environ.update(environment)
+    if changed:
+        from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - preloaded: see the module
+
+        refresh_global_settings_context()
+
+
 def run_flow_run(flow_run_id: UUID) -> None:
     """Run a flow run to its end; ends by `SystemExit` or another exception where Prefect's engine does."""
     from prefect._internal.control_listener import configure_from_env  # noqa: PLC0415 - preloaded: see the module

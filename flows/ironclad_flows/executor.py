@@ -75,6 +75,8 @@ _STATES = {
     "CANCELLED": RunState.FINISHED,
     "CRASHED": RunState.FINISHED,
 }
+# Longer than between two questions, shorter than the server keeps it (60 s).
+_KEPT = httpx.Limits(max_connections=1, keepalive_expiry=30.0)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_NAME = 200
 # What is wrong with the request itself; of the others (no access, a wrong time, too many) the job knows nothing.
@@ -115,14 +117,9 @@ class PrefectExecutor:
         )  # fmt: skip
 
     @staticmethod
-    def ping(settings: Settings, seconds: float) -> None:
-        """Ask the server for a sign of life. Raises `PrefectUnavailable`."""
-        try:
-            answer = httpx.get(f"{api_url(settings)}/health", timeout=seconds, trust_env=False)
-        except (httpx.HTTPError, OSError, ValueError) as exc:
-            raise PrefectUnavailable(f"{api_url(settings)} does not answer: {type(exc).__name__}") from exc
-        if answer.is_error:
-            raise PrefectUnavailable(f"{api_url(settings)} answers {answer.status_code}")
+    def pinger(settings: Settings, seconds: float) -> Pinger:
+        """What asks the server of an installation for a sign of life, each time it is called."""
+        return Pinger(settings, seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -267,6 +264,46 @@ class PrefectExecutor:
         _Call(self._client).json(
             "POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": force}, missing=True
         )
+
+
+class Pinger:
+    """Asks for a sign of life, on one connection that is kept: making a client costs more than all it asks in a minute.
+
+    For one thread at a time.
+
+    Args:
+        settings: where the server is.
+        seconds: how long an answer may take.
+    """
+
+    def __init__(self, settings: Settings, seconds: float) -> None:
+        self._settings = settings
+        self._seconds = seconds
+        self._url = ""
+        self._client: httpx.Client | None = None
+
+    def __call__(self) -> None:
+        """Ask. Raises `PrefectUnavailable`."""
+        url = api_url(self._settings)
+        try:
+            answer = self._client_of(url).get("health")
+        except (httpx.HTTPError, OSError, ValueError) as exc:
+            raise PrefectUnavailable(f"{url} does not answer: {type(exc).__name__}") from exc
+        if answer.is_error:
+            raise PrefectUnavailable(f"{url} answers {answer.status_code}")
+
+    def _client_of(self, url: str) -> httpx.Client:
+        if self._client is None or url != self._url:
+            self.close()
+            self._client = httpx.Client(base_url=url, timeout=self._seconds, trust_env=False, limits=_KEPT)
+            self._url = url
+        return self._client
+
+    def close(self) -> None:
+        """Close the connection; the next call makes another."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
 
 class _Call:

@@ -1,8 +1,10 @@
 """The fork server: a single-threaded process with everything imported that forks one process per flow run.
 
-It is started by `ironclad_flows.starter.ForkServer`, talks JSON lines over one socket, and never outlives it:
+It is forked from the worker (`prefork`) or started by `ironclad_flows.starter.ForkServer`, talks JSON lines over one
+socket, and never outlives it:
 
-    worker → server   {"id": "…", "environment": {…}}      start a process
+    worker → server   {"environment": {…}}                 what the worker's own has become since it forked the server
+                      {"id": "…", "environment": {…}}      start a process
     server → worker   {"event": "ready", "objects": 123}   preloading is done
                       {"event": "failed", "error": "…"}    preloading failed; the server ends
                       {"event": "started", "id": "…", "pid": 7}
@@ -32,7 +34,9 @@ from ironclad_flows import preload
 from ironclad_flows.processes import become_subreaper, children, die_with_parent, kill_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ironclad.sections import LogSettings
 
 _CHUNK = 1 << 16
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,11 +48,16 @@ class Server:
     Args:
         connection: the socket to the worker.
         run: what a child does with its environment; must not return.
+        renew: what the server does with another environment of its own.
     """
 
-    def __init__(self, connection: socket.socket, run: Callable[[Mapping[str, str]], Any]) -> None:
+    def __init__(
+        self, connection: socket.socket, run: Callable[[Mapping[str, str]], Any],
+        renew: Callable[[Mapping[str, str]], None] = os.environ.update,
+    ) -> None:  # fmt: skip
         self._connection = connection
         self._run = run
+        self._renew = renew
         self._running: set[int] = set()
         self._wakeup, self._wakeup_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -68,8 +77,11 @@ class Server:
                     if not data:
                         return
                     *lines, buffer = (buffer + data).split(b"\n")
-                    for line in lines:
-                        self._fork(json.loads(line))
+                    for request in map(json.loads, lines):
+                        if "id" in request:
+                            self._fork(request)
+                        else:
+                            self._renew(request["environment"])
         except (BrokenPipeError, ConnectionResetError):
             return
         finally:
@@ -135,20 +147,20 @@ class Server:
                 os.waitpid(-1, 0)
 
 
-def _log_as(service: str) -> None:
-    chosen = load().log
+def log_as(service: str, chosen: LogSettings) -> None:
+    """Log as a service does. Call it before Prefect is imported: it leaves handlers alone that are there."""
     human = {"auto": None, "human": True, "json": False}[chosen.format]
     log.configure(
         service=service, level=chosen.level, human=human, stream=sys.stdout, burst=chosen.burst, sample=chosen.sample
     )
 
 
-def main(arguments: list[str]) -> int:
-    """`FD SERVICE MODULE…`: preload the modules and serve on the inherited socket. Returns the exit code.
+def serve(connection: socket.socket, service: str, modules: Sequence[str]) -> int:
+    """Preload Prefect and the modules, and serve until the other end closes. Returns the process's exit code.
 
-    What a run logs is logged as the service's, in the same form.
+    The process has no thread but this one, and nothing else to do. What a run logs is logged as the service's, in the
+    same form.
     """
-    connection = socket.socket(fileno=int(arguments[0]))
     os.set_inheritable(connection.fileno(), False)
     for number in _IGNORED:
         # Ctrl-C or a supervisor may signal every process; only the worker decides when runs end.
@@ -156,16 +168,21 @@ def main(arguments: list[str]) -> int:
     become_subreaper()
     from ironclad_flows import child  # noqa: PLC0415 - after the handlers are set
 
-    server = Server(connection, child.main)
+    server = Server(connection, child.main, child.renew)
     try:
-        _log_as(arguments[1])  # before Prefect is imported: it leaves handlers alone that are there
-        objects = preload.load((*preload.PREFECT_MODULES, *arguments[2:]))
+        log_as(service, load().log)
+        objects = preload.load((*preload.PREFECT_MODULES, *modules))
     except BaseException:  # noqa: BLE001 - told to the worker, which raises it
         server.send(event="failed", error=traceback.format_exc())
         return 1
     server.send(event="ready", objects=objects)
     server.serve()
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """`FD SERVICE MODULE…`: preload the modules and serve on the inherited socket. Returns the exit code."""
+    return serve(socket.socket(fileno=int(arguments[0])), arguments[1], arguments[2:])
 
 
 if __name__ == "__main__":

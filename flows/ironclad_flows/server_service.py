@@ -11,6 +11,8 @@ import signal
 import socket
 import sys
 import threading
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _GRACE_SECONDS = 1
 _BACKLOG = 2048
+_BACKGROUND_SECONDS = 1.0
 
 
 class PrefectService:
@@ -75,6 +78,7 @@ class PrefectService:
                 database.close()
 
     async def _serve(self, listener: socket.socket, database: PrefectDatabase, stopping: threading.Event) -> None:
+        leave_out_highlighter()
         # Only now: Prefect reads its settings when it is imported.
         import uvicorn  # noqa: PLC0415
         from prefect.server.api.server import create_app  # noqa: PLC0415
@@ -92,6 +96,7 @@ class PrefectService:
 
         keep_catalogue_local()
         let_scheduler_insert()
+        ask_for_background_work_less_often()
         config = uvicorn.Config(
             create_app(final=True),
             log_level="warning",
@@ -134,6 +139,24 @@ def keep_catalogue_local() -> None:
         file = bundled / f"{view}.json"
         views[view] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     collections.GLOBAL_COLLECTIONS_VIEW_CACHE = views
+
+
+def ask_for_background_work_less_often() -> None:
+    """Have the worker of Prefect's background tasks look every second: a quarter of an idle server's processor time.
+
+    It hears of new tasks at once all the same; there is no setting for how often it looks for due ones.
+    """
+    from docket import Worker  # noqa: PLC0415 - comes with Prefect
+    from prefect.server.api import background_workers  # noqa: PLC0415 - heavy
+
+    seldom = timedelta(seconds=_BACKGROUND_SECONDS)
+    # The module makes its worker by this name.
+    vars(background_workers)["Worker"] = partial(Worker, minimum_check_interval=seldom, scheduling_resolution=seldom)
+
+
+def leave_out_highlighter() -> None:
+    """Keep 7 MB of grammars out: Alembic's templates import them, where they are, to colour a trace in HTML."""
+    sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]  # Python's own way to say: not there
 
 
 def server_command() -> list[str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
     from prefect.runner._control_channel import ControlChannel
 
+    from ironclad_flows.prefork import Forked
+
 PRELOAD_SECONDS = 120.0
 """How long preloading may take; it takes 2 s on an idle machine."""
 FORK_SECONDS = 30.0
@@ -59,13 +61,15 @@ class ForkServer:
     Args:
         modules: what it preloads besides Prefect.
         service: what the lines that runs log say as theirs.
+        forked: one that was forked from this process, to use as long as it lives.
     """
 
-    def __init__(self, modules: Sequence[str], service: str = "worker") -> None:
+    def __init__(self, modules: Sequence[str], service: str = "worker", forked: Forked | None = None) -> None:
         self._modules = tuple(modules)
         self._service = service
+        self._forked = forked
         self._lock = asyncio.Lock()
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: subprocess.Popen[bytes] | Forked | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._requests: dict[str, asyncio.Future[ForkedProcess]] = {}
@@ -87,9 +91,43 @@ class ForkServer:
     async def _start(self) -> None:
         if self._server is not None:
             return
+        forked, self._forked = self._forked, None
+        if forked is not None and await self._began(forked, forked.connection):
+            if self._writer is not None:
+                # It was forked before this process knew where the Prefect server is.
+                own = {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}
+                self._writer.write(json.dumps({"environment": own}).encode() + b"\n")
+            return
+        # There was none, or it has died since.
+        if not await self._began(*self._launch()):
+            raise ConfigError("The worker's fork server died at its start.")
+
+    async def _began(self, server: subprocess.Popen[bytes] | Forked, connection: socket.socket) -> bool:
+        """Whether it has preloaded everything; False if it died without a word."""
+        self._server = server
+        reader, self._writer = await asyncio.open_connection(sock=connection, limit=_LONGEST_LINE)
+        message: dict[str, Any] | None
+        try:
+            async with asyncio.timeout(PRELOAD_SECONDS):
+                line = await reader.readline()
+            message = json.loads(line) if line else None
+        except TimeoutError:
+            message = {"error": f"preloading took longer than {PRELOAD_SECONDS:.0f} s"}
+        except OSError:
+            message = None
+        if message is None:
+            await self._stop()
+            return False
+        if message.get("event") != "ready":
+            await self._stop()
+            raise ConfigError(f"The worker's fork server did not start:\n{message['error']}")
+        self._watcher = asyncio.create_task(self._watch(reader))
+        return True
+
+    def _launch(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._server = subprocess.Popen(  # noqa: ASYNC220 - a fork and exec: milliseconds, at start only
+            server = subprocess.Popen(
                 [
                     sys.executable, "-m", "ironclad_flows.forkserver", str(theirs.fileno()), self._service,
                     *self._modules,
@@ -97,17 +135,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )  # fmt: skip
-        reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LONGEST_LINE)
-        try:
-            async with asyncio.timeout(PRELOAD_SECONDS):
-                line = await reader.readline()
-            message: dict[str, Any] = json.loads(line) if line else {"error": "the fork server died at start"}
-        except TimeoutError:
-            message = {"error": f"preloading took longer than {PRELOAD_SECONDS:.0f} s"}
-        if message.get("event") != "ready":
-            await self._stop()
-            raise ConfigError(f"The worker's fork server did not start:\n{message['error']}")
-        self._watcher = asyncio.create_task(self._watch(reader))
+        return server, ours
 
     async def fork(self, environment: Mapping[str, str]) -> ForkedProcess:
         """A new process that runs `ironclad_flows.child.main(environment)`.
@@ -176,7 +204,7 @@ class ForkServer:
             await asyncio.to_thread(_reap, server)
 
 
-def _reap(server: subprocess.Popen[bytes]) -> None:
+def _reap(server: subprocess.Popen[bytes] | Forked) -> None:
     try:
         server.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from prefect.runner._flow_run_executor import FlowRunExecutionResult
     from prefect.runner._process_manager import ProcessHandle
 
+    from ironclad_flows.prefork import Forked
     from ironclad_flows.wake import WakeSocket
 
 EX_TEMPFAIL = 75
@@ -108,6 +109,8 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
 
     drain_seconds: float = 60.0
     preload: tuple[str, ...] = STAGE_MODULES
+    forked: Forked | None = None
+    """A fork server that is there already."""
     handle_signals: bool = True
     wake_socket: WakeSocket | None = None
     run_environment: Mapping[str, str] = MappingProxyType({})
@@ -127,7 +130,7 @@ class IroncladWorker(BaseWorker[IroncladJobConfiguration, IroncladVariables, Iro
 
     async def setup(self) -> None:
         """Start the fork server, then what Prefect's worker needs."""
-        self._forks = ForkServer(self.preload, self.log_as)
+        self._forks = ForkServer(self.preload, self.log_as, self.forked)
         self._exit_stack.push_async_callback(self._forks.close)
         await self._forks.start()
         await super().setup()

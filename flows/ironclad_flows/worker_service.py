@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,20 +13,25 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from ironclad.config import load
+from ironclad.db.session import KEEPALIVES
 from ironclad.engines import admission, keeping
 from ironclad.errors import PrefectUnavailable
 from ironclad.jobs.slots import CHANGED
 from ironclad.ops import directory
 from ironclad.ops.heartbeat import libpq_url
 from ironclad_flows import environment
+from ironclad_flows.prefork import fork_server
+from ironclad_flows.preload import STAGE_MODULES
 from ironclad_flows.wake import WakeSocket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ironclad.config import Settings
+    from ironclad_flows.prefork import Forked
     from ironclad_flows.worker import IroncladWorker
 
 _LOOK_SECONDS = 1.0
@@ -44,6 +50,7 @@ class WorkerService:
         slots: runs at a time; the pool's own setting by default.
         name: how Prefect's UI calls the worker; host and pool by default.
         preload: modules besides Prefect's that the fork server imports; our flow's by default.
+        forked: what `prefork` returned, if it was called.
     """
 
     def __init__(
@@ -54,14 +61,21 @@ class WorkerService:
         slots: int | None = None,
         name: str | None = None,
         preload: Sequence[str] | None = None,
+        forked: Forked | None = None,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._slots = slots
         self._name = name or f"{socket.gethostname()}-{pool}"
         self._preload = preload
+        self._forked = forked
         self._worker: IroncladWorker | None = None
         self._engines: keeping.Keeping | None = None
+
+    @staticmethod
+    def prefork(settings: Settings, pool: str, preload: Sequence[str] | None = None) -> Forked | None:
+        """Fork the fork server from this process, which must have no threads yet: so they share what is imported."""
+        return fork_server(settings, directory.worker(pool), STAGE_MODULES if preload is None else preload)
 
     @property
     def slots(self) -> int:
@@ -94,6 +108,7 @@ class WorkerService:
             return
         os.environ.setdefault("IRONCLAD_DATA_DIR", str(self._settings.layout.root))
         environment.apply(environment.prefect_environment(self._settings, url=url))
+        _read_again()
         wake_socket = WakeSocket(self._settings.layout.run, self._pool)
         limits = admission.pool_limits(self._settings, self.slots)
         name = f"{self._pool}-{os.getpid()}"
@@ -119,6 +134,7 @@ class WorkerService:
         worker = IroncladWorker(work_pool_name=self._pool, name=self._name, limit=self.slots)
         if self._engines is not None:
             worker.run_environment = {keeping.SOCKET: str(self._engines.path)}
+        worker.forked = self._forked
         worker.drain_seconds = self._settings.prefect.drain_seconds
         worker.handle_signals = False  # the service's runtime owns them
         worker.wake_socket = wake_socket
@@ -133,26 +149,62 @@ class WorkerService:
             worker.request_drain()
 
         def follow() -> None:
-            while not stopping.wait(_SLOTS_SECONDS):
-                self._follow_slots(worker)
+            with contextlib.closing(_Changed(self._settings, self._pool)) as changed:
+                while not stopping.wait(_SLOTS_SECONDS):
+                    self._follow_slots(worker, changed)
 
         threading.Thread(target=wait, name="stop-worker", daemon=True).start()
         if self._slots is None:
             threading.Thread(target=follow, name="follow-slots", daemon=True).start()
         await worker.start(printer=lambda _message: None)
 
-    def _follow_slots(self, worker: IroncladWorker) -> None:
+    def _follow_slots(self, worker: IroncladWorker, changed: _Changed) -> None:
         """Take as many runs at a time as an operator said, or else as many as the settings say."""
         declared = self._settings.pools.get(self._pool)
         try:
-            with psycopg.connect(
-                libpq_url(self._settings), connect_timeout=_CONNECT_SECONDS, autocommit=True,
-                application_name="ironclad-slots", options="-c statement_timeout=5000",
-            ) as connection:  # fmt: skip
-                row = connection.execute(CHANGED, {"pool": self._pool}).fetchone()
+            number = changed.ask()
         except psycopg.Error:
-            return  # the number stays as it is while the database is away
-        worker.change_limit(int(row[0]) if row is not None else 1 if declared is None else declared.slots)
+            return  # it stays as it is while the database is away
+        worker.change_limit(number if number is not None else 1 if declared is None else declared.slots)
+
+
+class _Changed:
+    """Asks for the slots that an operator gave a pool, on a connection that is kept: a new one costs a hundred answers.
+
+    While a server takes questions and does not answer, the number stays as it is.
+    """
+
+    def __init__(self, settings: Settings, pool: str) -> None:
+        self._url = libpq_url(settings)
+        self._pool = pool
+        self._connection: psycopg.Connection[Any] | None = None
+
+    def ask(self) -> int | None:
+        """The number, None where the settings' own holds. Raises `psycopg.Error`; the next call connects again."""
+        try:
+            if self._connection is None:
+                self._connection = psycopg.connect(
+                    make_conninfo(self._url, connect_timeout=_CONNECT_SECONDS, **KEEPALIVES), autocommit=True,
+                    application_name="ironclad-slots", options="-c statement_timeout=5000",
+                )  # fmt: skip
+            row = self._connection.execute(CHANGED, {"pool": self._pool}).fetchone()
+        except psycopg.Error:
+            self.close()
+            raise
+        return None if row is None else int(row[0])
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _read_again() -> None:
+    """Prefect's settings, if it was imported before its environment was complete."""
+    context = sys.modules.get("prefect.context")
+    if context is not None:
+        context.refresh_global_settings_context()
 
 
 def worker_command(
@@ -186,7 +238,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    service = WorkerService(load(), options.pool, slots=options.slots, name=options.name, preload=options.preload)
+    settings = load()
+    service = WorkerService(
+        settings, options.pool, slots=options.slots, name=options.name, preload=options.preload,
+        forked=WorkerService.prefork(settings, options.pool, options.preload),
+    )  # fmt: skip
     service.run(stopping)
     return 0
 

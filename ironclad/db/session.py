@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # A connection to another host notices within a minute that the host is gone, also in the middle of a question
 # (milliseconds; keepalives are not sent then); libpq's own choices are two hours and a quarter of one.
-_KEEPALIVES: Mapping[str, str] = {
+KEEPALIVES: Mapping[str, str] = {
     "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3", "tcp_user_timeout": "30000",
 }  # fmt: skip
 
@@ -38,7 +38,7 @@ def _sqlalchemy_url(url: str) -> sa.URL:
         raise ConfigError("database_url is not the URL of a PostgreSQL server.") from exc
     if parsed.get_backend_name() != "postgresql":
         raise ConfigError(f"database_url names {parsed.get_backend_name()}; Ironclad needs PostgreSQL.")
-    return parsed.set(drivername="postgresql+psycopg", query={**_KEEPALIVES, **parsed.query})
+    return parsed.set(drivername="postgresql+psycopg", query={**KEEPALIVES, **parsed.query})
 
 
 @contextlib.contextmanager

@@ -44,11 +44,8 @@ class Unit:
 
 
 def service_command(name: str) -> tuple[str, ...]:
-    """How a service is started: `ironclad run NAME`."""
-    run = (sys.executable, "-m", "ironclad.cli.main", "run")
-    if name.startswith(directory.WORKER_PREFIX):
-        return (*run, "worker", "--pool", name.removeprefix(directory.WORKER_PREFIX))
-    return (*run, name)
+    """How a service is started: as `ironclad run` would."""
+    return (sys.executable, "-m", "ironclad.ops.services", name)
 
 
 def task_command(name: str) -> tuple[str, ...]:

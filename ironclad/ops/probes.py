@@ -146,11 +146,14 @@ class PrefectProbe:
     def __init__(self, settings: Settings, otherwise: Status) -> None:
         self._settings = settings
         self._otherwise = otherwise
+        self._ping: Callable[[], None] | None = None
 
     def __call__(self) -> Verdict:
         """Ask."""
         try:
-            fronts.load("prefect-executor").ping(self._settings, _PREFECT_SECONDS)
+            if self._ping is None:
+                self._ping = fronts.load("prefect-executor").pinger(self._settings, _PREFECT_SECONDS)
+            self._ping()
         except PrefectUnavailable as exc:
             return Verdict(self._otherwise, exc.detail, _PREFECT_REMEDY)
         return GOOD

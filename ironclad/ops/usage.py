@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any, Final
 
-import psutil
-
+from ironclad import processes
 from ironclad.engines.contract import GPU_POOL
 
 _SECONDS: Final = 2.0
@@ -25,12 +26,13 @@ def facts(pool: str | None) -> dict[str, Any]:
 
 def memory() -> int:
     """Resident bytes of this process and of all that it started; a page that they share counts for each."""
-    this = psutil.Process()
-    total = 0
-    for process in (this, *this.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
-            total += process.memory_info().rss
-    return int(total)
+    left, total = [os.getpid()], 0
+    while left:
+        pid = left.pop()
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+            total += int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        left += processes.children_of(pid)
+    return total * os.sysconf("SC_PAGE_SIZE")
 
 
 def gpu() -> str:

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
+from ironclad.errors import IroncladError
 from ironclad.ops import directory, engine_hosts, fronts
 from ironclad.ops.health import Status
 from ironclad.ops.probes import PREFECT, STORAGE, DiskProbe, EngineProbe, GpuProbe, PrefectProbe
@@ -70,15 +71,23 @@ class FrontService:
         )
 
     @classmethod
-    def worker(cls, settings: Settings, pool: str) -> Self:
-        """The warm worker of a pool."""
+    def worker(cls, settings: Settings, pool: str, forked: object = None) -> Self:
+        """The warm worker of a pool; `forked` is what `prefork` returned."""
         remedy = "It goes on by itself when the Prefect server answers; see `ironclad doctor`."
         return cls(
             directory.worker(pool),
-            lambda: fronts.load("prefect-worker")(settings, pool),
+            lambda: fronts.load("prefect-worker")(settings, pool, forked=forked),
             remedy,
             partial(_watch_worker, pool=pool),
         )
+
+    @staticmethod
+    def prefork(settings: Settings, pool: str) -> object:
+        """What a worker has to do before its process has any thread; None if it cannot, and it will say why itself."""
+        try:
+            return fronts.load("prefect-worker").prefork(settings, pool)
+        except IroncladError:
+            return None
 
     def run(self, runtime: ServiceRuntime) -> None:
         """Run until the runtime stops."""

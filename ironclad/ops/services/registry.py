@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 _PLAIN: Final = ("watch", "dispatch", "notify", "prefect", plan.POSTGRES)
 
 
-def load(name: str, settings: Settings) -> service.Service:
-    """The service of a name (`watch`, `notify`, `worker-POOL` …). Raises `NotFound`."""
+def load(name: str, settings: Settings, forked: object = None) -> service.Service:
+    """The service of a name (`watch`, `notify`, `worker-POOL` …). Raises `NotFound`.
+
+    Args:
+        name: the service's name.
+        settings: ours.
+        forked: for a worker, what `FrontService.prefork` returned.
+    """
     if name == "watch":
         from ironclad.ops.services.watch_service import WatchService  # noqa: PLC0415 - each needs other libraries
 
@@ -38,12 +44,12 @@ def load(name: str, settings: Settings) -> service.Service:
         return FrontService.prefect(settings)
     pool = name.removeprefix(directory.WORKER_PREFIX)
     if name.startswith(directory.WORKER_PREFIX) and pool in settings.pools:
-        return FrontService.worker(settings, pool)
+        return FrontService.worker(settings, pool, forked)
     pools = [directory.worker(pool) for pool in settings.pools]
     raise NotFound(f"There is no service {name} here; there is {', '.join([*_PLAIN, *pools])}.")
 
 
-def fitting(name: str, settings: Settings) -> service.Service:
+def fitting(name: str, settings: Settings, forked: object = None) -> service.Service:
     """The service, if the database's tables are what it needs.
 
     Raises `SchemaMismatch` (starting again is useless) or, before there are tables, `DatabaseUnavailable` (it is not).
@@ -64,13 +70,18 @@ def fitting(name: str, settings: Settings) -> service.Service:
             raise DatabaseUnavailable("It has no tables yet; `ironclad db upgrade` makes them.")
         if revision != schema.HEAD:
             raise SchemaMismatch(f"The database is at {revision}, this version needs {schema.HEAD}.")
-    return load(name, settings)
+    return load(name, settings, forked)
 
 
 def run(name: str, settings: Settings) -> int:
     """Run a service until it is told to stop. Returns the exit code; `service.leave` ends the process with it."""
     pool = name.removeprefix(directory.WORKER_PREFIX) if name.startswith(directory.WORKER_PREFIX) else None
+    forked = None
+    if pool is not None and pool in settings.pools:
+        from ironclad.ops.services.front_service import FrontService  # noqa: PLC0415 - workers only
+
+        forked = FrontService.prefork(settings, pool)
     return service.run_service(
-        name, lambda: fitting(name, settings), settings, kind="worker" if pool else name, pool=pool,
+        name, lambda: fitting(name, settings, forked), settings, kind="worker" if pool else name, pool=pool,
         heartbeat=name != plan.POSTGRES,  # it is up before the table is there, and gone before its row could be
     )  # fmt: skip

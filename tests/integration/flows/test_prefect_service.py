@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,38 @@ def test_sqlite_needs_nothing(tmp_path: Path) -> None:
     database.close()
     assert database.url is None
     assert list(tmp_path.iterdir()) == []
+
+
+FRUGAL = """
+import asyncio, sys
+from ironclad_flows import server_service
+server_service.leave_out_highlighter()
+server_service.ask_for_background_work_less_often()
+from docket import Docket
+from mako.exceptions import html_error_template
+from prefect.server.api import background_workers
+
+async def look():
+    async with Docket(name="test", url="memory://") as docket, background_workers.Worker(docket) as worker:
+        return worker.minimum_check_interval.total_seconds(), worker.scheduling_resolution.total_seconds()
+
+assert asyncio.run(look()) == (1.0, 1.0)
+assert "pygments.lexers.agile" not in sys.modules
+try:
+    raise ValueError("of the test")
+except ValueError:
+    assert b"of the test" in html_error_template().render()
+"""
+
+
+def test_what_an_idle_server_does_without(tmp_path: Path) -> None:
+    """Neither has a setting: here is told when Prefect, docket or Mako have become others."""
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FRUGAL], env=environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -35,6 +35,12 @@ def test_a_flow_runs_to_its_end_in_a_forked_process(prefect: Prefect, steady_wor
     assert not prefect.alive(int(pid))
 
 
+def test_worker_and_fork_server_share_what_they_import(prefect: Prefect, steady_worker: Worker) -> None:
+    assert prefect.ended(prefect.start("steady", "sample_flows.five"))["type"] == "COMPLETED"
+    memory = steady_worker.fork_server.memory_full_info()
+    assert memory.pss < 0.75 * memory.rss
+
+
 def test_a_flow_that_raises_is_failed_and_the_worker_goes_on(prefect: Prefect, steady_worker: Worker) -> None:
     state = prefect.ended(prefect.start("steady", "sample_flows.broken"))
     assert state["type"] == "FAILED"

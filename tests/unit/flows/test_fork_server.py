@@ -50,6 +50,8 @@ def run(environment):
             program = subprocess.Popen(["sleep", "600"], start_new_session=True)
             announce(environment["path"], os.getpid(), program.pid)
             os._exit(0)
+        case "environment":
+            os._exit(7 if os.environ.get("WHERE_PREFECT_IS") == "here" else 1)
         case "signals":
             handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
             os._exit(0 if set(handlers) == {signal.SIG_DFL} else 1)
@@ -131,6 +133,14 @@ def test_a_child_that_raises_ends_with_1_and_the_server_goes_on(client: Client) 
     pid = client.start("raise")
     assert client.hear() == {"event": "ended", "pid": pid, "code": 1}
     assert client.start("exit", code="0") != pid
+
+
+def test_children_see_what_the_servers_environment_has_become(client: Client) -> None:
+    pid = client.start("environment")
+    assert client.hear() == {"event": "ended", "pid": pid, "code": 1}
+    client.connection.sendall(json.dumps({"environment": {"WHERE_PREFECT_IS": "here"}}).encode() + b"\n")
+    pid = client.start("environment")
+    assert client.hear() == {"event": "ended", "pid": pid, "code": 7}
 
 
 def test_many_at_once_are_all_told(client: Client) -> None:

@@ -22,8 +22,8 @@ def test_one_machine_with_everything_of_its_own() -> None:
     for name in ("watch", "dispatch", "worker-cpu", "worker-gpu"):
         assert set(units[name].needs) == {"postgres", "schema"}
     assert units["worker-gpu"].uses == units["dispatch"].uses == ("prefect",)
-    assert units["worker-gpu"].command[-3:] == ("worker", "--pool", "gpu")
-    assert units["watch"].command[-2:] == ("run", "watch")
+    assert units["worker-gpu"].command[-2:] == ("ironclad.ops.services", "worker-gpu")
+    assert units["watch"].command[-2:] == ("ironclad.ops.services", "watch")
 
 
 def test_a_server_and_a_prefect_of_the_operators_are_not_started() -> None:
@@ -36,7 +36,7 @@ def test_a_server_and_a_prefect_of_the_operators_are_not_started() -> None:
 def test_the_notifier_is_started_when_there_is_somebody_to_tell() -> None:
     assert "notify" not in planned()
     unit = planned(notify={"channels": {"ops": {"url": "json://h/"}}})["notify"]
-    assert unit.command[-2:] == ("run", "notify")
+    assert unit.command[-2:] == ("ironclad.ops.services", "notify")
     assert set(unit.needs) == {"postgres", "schema"}
 
 
