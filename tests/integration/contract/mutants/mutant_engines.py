@@ -78,12 +78,11 @@ class OneShort(Good):
 
 
 class WholeWindows(Good):
-    """Pads the last window and writes it whole: right only for recordings of as many windows."""
+    """Writes a whole window where there is less than one."""
 
     def begin(self, reader: Any, sinks: Any) -> None:
-        rest = -reader.frames % 1024
-        if rest:
-            self.block(np.zeros((reader.channels, reader.frames + rest), np.float32), sinks)
+        if reader.frames < 1024:
+            self.block(np.zeros((reader.channels, 1024), np.float32), sinks)
 
 
 class NotANumber(Good):
@@ -123,15 +122,17 @@ class Dice(Good):
 
 
 class Echoing(Good):
-    """The end of a recording is heard in the next one."""
+    """Another song is heard in the next one."""
 
-    tail = np.float32(0)
+    frames = 0
+    gain = np.float32(0.25)
 
     def begin(self, reader: Any, sinks: Any) -> None:
-        self.before, self.tail = self.tail, np.float32(reader.read(reader.frames - 1, 1).max())
+        self.gain = np.float32(0.25 if self.frames in {0, reader.frames} else 0.3)
+        self.frames = reader.frames
 
     def block(self, mixture: Any, sinks: Any) -> None:
-        vocals = mixture * (np.float32(0.25) + np.float32(0.1) * self.before)
+        vocals = mixture * self.gain
         sinks.write({"vocals": vocals, "rest": mixture - vocals})
 
 
@@ -245,7 +246,10 @@ class FallsBack(Good):
     """Takes the CPU for whatever device."""
 
     def load(self, request: Any) -> None:
-        self.folder = request.folder
+        with contextlib.suppress(EngineError):
+            super().load(request)
+        if Path(request.folder, "weights").read_bytes() != b"weights":
+            raise EngineError("model", "weights: not what they should be")
 
 
 class TakesAnyWeights(Good):
