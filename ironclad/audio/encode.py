@@ -80,7 +80,7 @@ def encode(
     frames = resampled_frames(pcm.frames, pcm.sample_rate, rate)
     tally = _Tally(spec.gain)
     try:
-        with durable.translated(out), out.open("wb") as file:
+        with durable.stored(out), out.open("wb") as file:
             with open_writer(file, spec, pcm.channels, rate, frames) as writer:
                 for block in tally.through(_at_rate(pcm, rate)):
                     if check is not None:
@@ -92,7 +92,7 @@ def encode(
         if spec.format in {"ogg", "opus"}:
             fix_serial(out)
         _verify(out, frames, tally)
-        with durable.translated(out):
+        with durable.stored(out):
             durable.fsync_file(out)
     except BaseException:
         durable.remove(out, reason="the encode that wrote it failed")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 from blake3 import blake3
 
-from ironclad.durable import translated
+from ironclad.durable import stored
 from ironclad.errors import OutputInvalid
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class PcmFile:
 
     def verify(self) -> None:
         """Raise `OutputInvalid` unless the file has exactly the size that its shape asks for."""
-        with translated(self.path):
+        with stored(self.path):
             size = self.path.stat().st_size
         if size != self.bytes:
             raise OutputInvalid(
@@ -67,7 +67,7 @@ class PcmFile:
         Raises `OutputInvalid` if the file is shorter than it should be.
         """
         end = self.frames if stop is None else min(stop, self.frames)
-        with translated(self.path), self.path.open("rb") as file:
+        with stored(self.path), self.path.open("rb") as file:
             file.seek(start * self.channels * SAMPLE_BYTES)
             position = start
             while position < end:
@@ -115,7 +115,7 @@ class PcmWriter:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        with translated(self.path):
+        with stored(self.path):
             self._file = self.path.open("wb")
         return self
 
@@ -123,7 +123,7 @@ class PcmWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            with translated(self.path):
+            with stored(self.path):
                 self._file.close()
 
     def write(self, block: NDArray[np.floating[Any]]) -> None:
@@ -134,7 +134,7 @@ class PcmWriter:
             raise ValueError("the writer is not open")
         data = np.ascontiguousarray(block, _DTYPE).data.cast("B") if block.size else b""
         self.hasher.update(data)
-        with translated(self.path):
+        with stored(self.path):
             self._file.write(data)
         self.frames += len(block)
 
@@ -147,6 +147,6 @@ class PcmWriter:
         """Flush to the operating system and describe the file."""
         if self._file is None:
             raise ValueError("the writer is not open")
-        with translated(self.path):
+        with stored(self.path):
             self._file.flush()
         return PcmFile(self.path, self.frames, self.channels, self.sample_rate)

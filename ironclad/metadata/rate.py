@@ -38,7 +38,7 @@ class FileGate:
 
     def reserve(self, interval: float) -> float:
         """Take the next free point in time. The lock is held for microseconds; the waiting is the caller's."""
-        with durable.translated(self._path):
+        with durable.stored(self._path):
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)

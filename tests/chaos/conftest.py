@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from chaoslab import lab as laboratory
+from chaoslab.lab import Laboratory, available
 from chaoslab.ledger import Ledger
 from chaoslab.protocols import REAL_SONG
 from chaoslab.world import World
@@ -33,12 +33,19 @@ def ledger(request: pytest.FixtureRequest) -> Iterator[Ledger]:
             print(f"\n{ledger.text()}")  # noqa: T201 - figures to report
 
 
+@pytest.fixture
+def lab(laboratory: Laboratory) -> Laboratory:
+    """A laboratory in memory, in which nothing is left of a test that was cut off."""
+    laboratory.ready()
+    return laboratory
+
+
 @pytest.fixture(scope="session")
-def lab(
+def laboratory(
     server_url: str, tmp_path_factory: pytest.TempPathFactory, make_song: Callable[..., Path]
-) -> Iterator[laboratory.Laboratory]:
+) -> Iterator[Laboratory]:
     """A laboratory in memory, with a folder on another file system where there is one."""
-    reason = laboratory.available()
+    reason = available()
     if reason:
         pytest.skip(reason)
     scratch = tmp_path_factory.mktemp("lab")
@@ -53,7 +60,7 @@ def lab(
     database.close()
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:
-        found = laboratory.Laboratory(World(Path(folder) / "data", scratch / "outside", url), scratch)
+        found = Laboratory(World(Path(folder) / "data", scratch / "outside", url), scratch)
         yield found
         found.close()
     with admin.connect() as connection:

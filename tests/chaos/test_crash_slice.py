@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from chaoslab.ledger import Ledger
 
 T = TypeVar("T")
-pytestmark = pytest.mark.xdist_group("laboratory")
+pytestmark = [pytest.mark.xdist_group("laboratory"), pytest.mark.timeout(900)]
 BUDGET = 3.0  # seconds a protocol and matrix
 TODAY = dt.datetime.now(tz=dt.UTC).date().toordinal()
 # One claim, one whole run and one ending, turning from day to day.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from chaoslab.lab import Laboratory, Point
     from chaoslab.ledger import Ledger
 
-pytestmark = pytest.mark.xdist_group("laboratory")
+pytestmark = [pytest.mark.xdist_group("laboratory"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Installation:
             )  # fmt: skip
         return self
 
-    def ready(self, seconds: float = 300.0) -> float:
+    def ready(self, seconds: float = 600.0) -> float:
         """Wait until every service says it is ready; returns the seconds it took."""
         return until("every service is ready", self._all_ready, seconds)
 

@@ -24,6 +24,8 @@ ERRNOS = {
     "rmdir": ("EIO",), "ftruncate": ("EIO",), "mkdir": _DISK, "mkdirat": _DISK,
 }  # fmt: skip
 """What each call can say on a full, broken, foreign or vanished file system."""
+PARTS = {"pipeline": 6, "name-taken": 3, "replace": 3, "recall": 3, "skip": 2}
+"""Into how many parts the kills and errors of a long protocol are cut: an interrupted run loses one part at most."""
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Tally:
     """What came of one matrix of one protocol."""
 
     protocol: str
+    part: int = 0
     points: int = 0
     hit: int = 0
     """Kills, injected errors or pauses that took place."""

@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import psutil
+
 from chaoslab.power import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chaoslab.world import World
 
 CALLS = (
@@ -104,6 +108,9 @@ class Driver:
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
+        with contextlib.suppress(psutil.Error):  # one of them may stand still at a point
+            for child in psutil.Process(self._process.pid).children(recursive=True):
+                child.kill()
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None
@@ -149,26 +156,43 @@ class Laboratory:
         self.world = world
         self.scratch = scratch
         self._log = scratch / "strace.log"
-        self._actor = Driver(scratch)
-        self._rescuer = Driver(scratch)
-        for driver in (self._actor, self._rescuer):
-            driver.warm(world)
+        self._begin()
 
-    def close(self) -> None:
+    def _begin(self) -> None:
+        self._cut_off = False
+        self._actor = Driver(self.scratch)
+        self._rescuer = Driver(self.scratch)
+        for driver in (self._actor, self._rescuer):
+            driver.warm(self.world)
+
+    def ready(self) -> None:
+        """Take new drivers where an experiment was cut off: the old ones still have its answers to give."""
+        if self._cut_off:
+            self._end()
+            self._begin()
+
+    @contextlib.contextmanager
+    def _experiment(self) -> Iterator[None]:
+        before, self._cut_off = self._cut_off, True
+        yield
+        self._cut_off = before
+
+    def _end(self) -> None:
         for driver in (self._actor, self._rescuer):
             driver.__exit__()
+
+    def close(self) -> None:
+        self._end()
         self.world.database.close()
 
     def act(self, protocol: str, *injections: str, trace: bool = True, **more: Any) -> int:
         """Prepare a fresh world and act in it; returns the exit code."""
-        self.world.empty()
-        pid = self._actor.begin(self.world, protocol, "act", **more)
-        if not trace:
-            self._actor.go()
-            return self._actor.status()
-        with traced(pid, self._log, *injections):
-            self._actor.go()
-            return self._actor.status()
+        with self._experiment():
+            self.world.empty()
+            pid = self._actor.begin(self.world, protocol, "act", **more)
+            with traced(pid, self._log, *injections) if trace else contextlib.nullcontext():
+                self._actor.go()
+                return self._actor.status()
 
     def record(self, protocol: str) -> Trace:
         """Act undisturbed; returns the durable effects and the commits, in order."""
@@ -179,20 +203,23 @@ class Laboratory:
 
     def recover(self, protocol: str) -> None:
         """What a restarted installation does."""
-        self._rescuer.begin(self.world, protocol, "recover")
-        self._rescuer.go()
-        status = self._rescuer.status()
+        with self._experiment():
+            self._rescuer.begin(self.world, protocol, "recover")
+            self._rescuer.go()
+            status = self._rescuer.status()
         if status != 0:
             raise AssertionError(f"recovery of {protocol} ended with {status}:\n{self._rescuer.errors()[-2000:]}")
 
     def pause(self, protocol: str, point: Point) -> bool:
         """Stop the process at a point, let another one take over, then wake it. False if it was not stopped."""
-        self.world.empty()
         slept = self.scratch / "slept"
         slept.unlink(missing_ok=True)
-        pid = self._actor.begin(self.world, protocol, "act", slept=str(slept))
         self._log.unlink(missing_ok=True)
-        with traced(pid, self._log, f"{point.call}:signal=SIGSTOP:when={point.number}"):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._experiment())
+            self.world.empty()
+            pid = self._actor.begin(self.world, protocol, "act", slept=str(slept))
+            stack.enter_context(traced(pid, self._log, f"{point.call}:signal=SIGSTOP:when={point.number}"))
             self._actor.go()
             stopped = self._until_stopped(pid)
             if stopped:

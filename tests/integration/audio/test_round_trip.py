@@ -18,7 +18,7 @@ from ironclad.audio.encode import FORMATS, Encoded, EncodeSpec, encode
 from ironclad.audio.info import AudioInfo
 from ironclad.audio.pcm import PcmFile
 from ironclad.audio.resample import resample
-from ironclad.errors import BadRequest, Cancelled, NoSamples, OutputInvalid, SourceMissing, TooManyChannels
+from ironclad.errors import BadRequest, Cancelled, NoSamples, OutputInvalid, StorageError, TooManyChannels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,7 +212,7 @@ def test_what_cannot_be_encoded_is_refused(noise: Noise, pcm: MakePcm, tmp_path:
         encode(pcm(np.zeros((0, 2), np.float32)), tmp_path / "x.flac", EncodeSpec("flac"))
     with pytest.raises(OutputInvalid, match="finite"):
         encode(pcm(np.full((100, 2), np.nan, np.float32)), tmp_path / "x.flac", EncodeSpec("flac"))
-    with pytest.raises(SourceMissing):
+    with pytest.raises(StorageError):
         encode(pcm(noise(0.1)), tmp_path / "no" / "folder.flac", EncodeSpec("flac"))
     with pytest.raises(BadRequest):
         EncodeSpec("aiff")

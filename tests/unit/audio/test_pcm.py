@@ -7,7 +7,7 @@ import pytest
 from blake3 import blake3
 
 from ironclad.audio.pcm import PcmFile, PcmWriter
-from ironclad.errors import OutputInvalid, SourceMissing
+from ironclad.errors import OutputInvalid, StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,8 +78,15 @@ def test_a_file_of_another_size_is_invalid(tmp_path: Path) -> None:
         longer.verify()
     with pytest.raises(OutputInvalid, match="ends before"):
         list(longer.blocks())
-    with pytest.raises(SourceMissing):
+
+
+def test_what_is_wrong_with_our_own_file_may_be_tried_again(tmp_path: Path) -> None:
+    """It is the storage's fault: no source is missing, and none is unreadable."""
+    with pytest.raises(StorageError) as caught:
         PcmFile(tmp_path / "none", 1, 2, 8000).verify()
+    assert caught.value.retryable
+    with pytest.raises(StorageError), PcmWriter(tmp_path / "no" / "x", 2, 44100):
+        pass
 
 
 def test_it_survives_json(tmp_path: Path) -> None:
