@@ -7,8 +7,9 @@ PYTEST_WORKERS ?= 2
 BENCHMARKS := cli_start audio_speed job_queue ingest orchestration pipeline scale signals
 ENGINE_PLUGINS := ironclad-engine-demucs ironclad-engine-spleeter ironclad-engine-audio-separator
 LEDGER := PYTHONPATH=tests/chaos:tests/support $(BIN)/python -m chaoslab.ledger
-# Only the project's own settings reach demo and tests, never the operator's.
-CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL
+# Only the project's own settings reach demo and tests, never the operator's. Processes are started by the hundred, so
+# compiled modules are kept.
+CLEAN := env -u IRONCLAD_CONFIG -u IRONCLAD_DATA_DIR -u IRONCLAD_DATABASE_URL -u PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test coverage engines-real chaos chaos-system check bench docs release-check format clean

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ironclad.ops.plan import Unit
 
 _READ = 64 << 10
+_MOST_DOUBLINGS = 3
 
 
 class UnitState(enum.StrEnum):
@@ -74,6 +75,8 @@ class Child:
         """Why the supervisor killed it."""
         self.starts = 0
         self.failures = 0
+        self.late = 0
+        """How often in a row it was not ready in time."""
         self.deadline: float | None = None
         """When the supervisor must look at it again: start-up time-out, watchdog, end of a pause, end of patience."""
         self.ready_since: float | None = None
@@ -130,11 +133,21 @@ class Child:
         self.detail = self.verdict = ""
         self.ready_since = None
         self.state = UnitState.STARTING
-        self.deadline = time.monotonic() + self.unit.start_seconds
+        self.deadline = time.monotonic() + self.start_seconds
+
+    @property
+    def start_seconds(self) -> float:
+        """How long this start may take: twice as long after each that took too long.
+
+        On a machine that is too busy for the unit's own time, killing it at the same moment again and again would only
+        keep the machine busy.
+        """
+        return self.unit.start_seconds * 2 ** min(self.late, _MOST_DOUBLINGS)
 
     def mark_ready(self) -> None:
         """It does its work."""
         self.state = UnitState.READY
+        self.late = 0
         self.ready_since = time.monotonic()
         self.heard()
 

@@ -37,7 +37,7 @@ class Unit:
     leaves: Callable[[], int | None] | None = None
     """For a task: finds the process that it left running. When that process dies, the task runs again."""
     start_seconds: float = 120.0
-    """Not ready by then, it is killed and started again."""
+    """Not ready by then, it is killed and started again, with twice the time, up to eight times."""
     watchdog_seconds: float = WATCHDOG_SECONDS
     """Silence after which a ready service is taken for hung; 0: it is not watched."""
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -257,7 +257,8 @@ class Supervisor:
             child.deadline = None
             match child.state:
                 case UnitState.STARTING:
-                    child.verdict = f"not ready after {child.unit.start_seconds:g} s"
+                    child.verdict = f"not ready after {child.start_seconds:g} s"
+                    child.late += 1
                     child.kill()
                 case UnitState.READY:
                     child.verdict = f"silent for {child.unit.watchdog_seconds:g} s"

@@ -131,6 +131,7 @@ def test_not_ready_in_time_is_killed_and_started_again(up: Callable[..., Up], ti
     running = up(tiny("slow", "never-ready", start_seconds=0.3), backoff=QUICK)
     assert running.wait("slow", UnitState.RESTARTING).detail == "not ready after 0.3 s"
     assert running.wait("slow", UnitState.STARTING).starts == 2
+    assert running.wait("slow", UnitState.RESTARTING).detail == "not ready after 0.6 s"  # it is given more time
 
 
 def test_a_silent_service_is_killed_by_the_watchdog(up: Callable[..., Up], tiny: Tiny) -> None:
