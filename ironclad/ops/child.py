@@ -142,7 +142,7 @@ class Child:
         On a machine that is too busy for the unit's own time, killing it at the same moment again and again would only
         keep the machine busy.
         """
-        return self.unit.start_seconds * 2 ** min(self.late, _MOST_DOUBLINGS)
+        return self.unit.start_seconds * (1 << min(self.late, _MOST_DOUBLINGS))
 
     def mark_ready(self) -> None:
         """It does its work."""
