@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 import ironclad
@@ -42,6 +43,7 @@ EXIT_TEMPORARY: Final = 75
 EXIT_CONFIG: Final = 78
 """sysexits.h EX_CONFIG: an operator must act; starting again changes nothing."""
 
+_BURST_SECONDS = 1.0
 _DATABASE_REMEDY = "Ironclad goes on by itself when PostgreSQL answers; see `ironclad doctor`."
 
 
@@ -89,6 +91,7 @@ class ServiceRuntime:
         self._log = log.get(component="runtime")
         self._cleanup = contextlib.ExitStack()
         self._announced_ready = False
+        self._stop_asked_at = 0.0
 
     @property
     def url(self) -> str:
@@ -142,7 +145,8 @@ class ServiceRuntime:
     ) -> None:
         self.stop()
         self._cleanup.close()
-        self._log.info("service_stopped")
+        self._orphaned()
+        self._say("service_stopped")
 
     def _serve(self, undo: contextlib.ExitStack) -> None:
         reports = Reports(self.name, self.health, self.metrics, lambda: {"stopping": self.stopping.is_set()})
@@ -160,26 +164,41 @@ class ServiceRuntime:
             if os.getppid() != self._supervisor:
                 raise SystemExit(EXIT_TEMPORARY)
 
-    def _first_signal(self, number: int) -> float | None:
+    def _orphaned(self) -> bool:
+        """Whether the supervisor is gone: then nobody reads our output, and no print of a library may fail for that."""
         orphaned = self._supervisor is not None and os.getppid() != self._supervisor
         if orphaned:
-            # What read our output died with the supervisor; a library's print must not fail for that. Before `stop`:
-            # this is a thread of its own, and the service goes on at once.
             _mute()
+        return orphaned
+
+    def _first_signal(self, number: int) -> float | None:
+        orphaned = self._orphaned()  # before `stop`: this is a thread of its own, and the service goes on at once
+        self._stop_asked_at = time.monotonic()
         self.stop()
-        self._log.info("stopping", signal=signal.Signals(number).name, orphaned=orphaned)
+        self._say("stopping", signal=signal.Signals(number).name, orphaned=orphaned)
         return self.settings.services.stop_seconds if orphaned else None
 
-    def _second_signal(self, number: int) -> None:
-        self._log.warning("stopping_at_once", signal=signal.Signals(number).name)
-        self._end(128 + number)
+    def _second_signal(self, number: int) -> float | None:
+        # The kernel tells of a parent's death once for each of its threads, and only the last time it is gone.
+        burst = time.monotonic() - self._stop_asked_at < _BURST_SECONDS
+        if self._supervisor is not None and burst:
+            return self.settings.services.stop_seconds if self._orphaned() else None
+        self._say("stopping_at_once", signal=signal.Signals(number).name)
+        return self._end(128 + number)
+
+    def _say(self, event: str, **data: object) -> None:
+        """Log it if anybody reads: who did may be dying in this moment."""
+        try:
+            self._log.info(event, **data)
+        except OSError:
+            _mute()
 
     def _give_up(self) -> None:
         """Nobody is left who would end a service that does not stop."""
         self._log.error("stop_took_too_long", seconds=self.settings.services.stop_seconds)
         self._end(EXIT_FAILURE)
 
-    def _end(self, code: int) -> None:
+    def _end(self, code: int) -> NoReturn:
         if self._supervisor is not None and os.getpgrp() == os.getpid():
             processes.signal_group(os.getpid(), signal.SIGKILL)  # with what it started
         os._exit(code)

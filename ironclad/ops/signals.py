@@ -24,11 +24,11 @@ class StopSignals:
     Args:
         first: called at the first signal, with its number.
         again: called at each later one; usually does not return.
-        overdue: called if `first` returned a number of seconds and they passed without another signal.
+        overdue: called if `first` or `again` returned a number of seconds and they passed without another signal.
     """
 
     def __init__(
-        self, first: Callable[[int], float | None], again: Callable[[int], None], overdue: Callable[[], None]
+        self, first: Callable[[int], float | None], again: Callable[[int], float | None], overdue: Callable[[], None]
     ) -> None:
         self._first = first
         self._again = again
@@ -71,8 +71,6 @@ class StopSignals:
             for number in os.read(self._reader, 16):
                 if number == 0:
                     return
-                if called:
-                    self._again(number)
-                else:
-                    called = True
-                    patience = self._first(number)
+                react = self._again if called else self._first
+                called = True
+                patience = react(number)

@@ -126,6 +126,16 @@ def test_a_second_signal_ends_it_at_once(start: Start, until: Until) -> None:
     assert service.process.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
+def test_signals_in_a_burst_from_a_dying_supervisor_are_one_request(start: Start, until: Until) -> None:
+    """The kernel sends one for each thread of the supervisor, and all but the last before it is gone."""
+    service = start("steady", **{SUPERVISOR_VARIABLE: str(os.getpid())})
+    until(lambda: service.has("READY", "1"), "READY")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # of one kind, the kernel may keep only one
+        os.kill(service.process.pid, number)
+    assert service.process.wait(PATIENCE) == 0
+    assert directory.find(service.run, "notify") is None
+
+
 def test_the_watchdog_hears_from_it_unless_it_hangs(start: Start, until: Until) -> None:
     steady, hung = start("steady", WATCHDOG_USEC="200000"), None
     until(lambda: steady.has("WATCHDOG", "1"), "a sign of life")

@@ -87,7 +87,7 @@ def test_plugins_new_engine(run: Callable[..., Result], tmp_path: Path) -> None:
     assert set(data) == set(plugins.JSON["plugins new engine"])
     assert data["distribution"] == "ironclad-engine-other"
     refused = run("plugins", "new", "engine", "mine", str(tmp_path))
-    assert refused.exit_code == 5
+    assert refused.exit_code == 2
     assert "there already" in " ".join(refused.stderr.split())
-    assert run("plugins", "new", "engine", "No Name", str(tmp_path)).exit_code == 5
+    assert run("plugins", "new", "engine", "No Name", str(tmp_path)).exit_code == 2
     assert run("plugins", "new", "engine", "x", "").exit_code == 2
