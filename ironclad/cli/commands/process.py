@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ironclad.cli import display, exits, output, queueing, results
+from ironclad.cli import asked, display, exits, output, queueing, results
 from ironclad.cli.inline import InlineRunner
 from ironclad.cli.installation import opened
 from ironclad.cli.named import named
-from ironclad.cli.queueing import (
-    FORMAT_HELP,
-    INSTRUMENTAL_HELP,
-    KARAOKE_HELP,
-    STEMS_HELP,
-    Format,
-    Instrumental,
-)
 
 if TYPE_CHECKING:
     from ironclad.cli.queueing import Wishes
@@ -32,34 +24,19 @@ _MOST_AT_A_TIME = 8
 @app.command(no_args_is_help=True)
 def process(
     context: typer.Context,
-    files: Annotated[
-        list[Path], typer.Argument(parser=named, metavar="FILE", help="Files, or folders to look through.")
-    ],
+    files: asked.Files,
     *,
     out: Annotated[
         Path | None,
         typer.Option("--output", "-o", parser=named, metavar="DIR", help="Put results here, not into the library."),
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Its model; see `ironclad models list`.")
-    ] = None,
-    output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
-    stems: Annotated[
-        str | None,
-        typer.Option("--stems", metavar="STEM,…", help=STEMS_HELP),
-    ] = None,
-    instrumental: Annotated[
-        Instrumental | None, typer.Option("--instrumental", metavar="HOW", help=INSTRUMENTAL_HELP)
-    ] = None,
-    karaoke_db: Annotated[
-        float | None, typer.Option("--karaoke-db", metavar="DB", min=-60, max=0, help=KARAOKE_HELP)
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Even if it was done before or there seems to be nothing to do.")
-    ] = False,
+    engine: asked.Engine = None,
+    model: asked.Model = None,
+    output_format: asked.OutputFormat = None,
+    stems: asked.Stems = None,
+    instrumental: asked.HowInstrumental = None,
+    karaoke_db: asked.KaraokeDb = None,
+    force: asked.Force = False,
     at_a_time: Annotated[
         int | None, typer.Option("--jobs", "-j", metavar="N", min=1, max=_MOST_AT_A_TIME, help="Files at a time.")
     ] = None,

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ironclad.cli import display, exits, output, queueing, results, text
+from ironclad.cli import asked, display, exits, output, queueing, results, text
 from ironclad.cli.follow import follow
 from ironclad.cli.installation import Installation, opened
-from ironclad.cli.named import named
-from ironclad.cli.queueing import (
-    FORMAT_HELP,
-    INSTRUMENTAL_HELP,
-    KARAOKE_HELP,
-    STEMS_HELP,
-    Format,
-    Instrumental,
-)
 from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing
 from ironclad.ingest.places import DEFAULT_USER
 from ironclad.ops import directory
@@ -44,32 +34,17 @@ JSON: Final = {
 @app.command(no_args_is_help=True)
 def submit(
     context: typer.Context,
-    files: Annotated[
-        list[Path], typer.Argument(parser=named, metavar="FILE", help="Files, or folders to look through.")
-    ],
+    files: asked.Files,
     *,
     user: Annotated[str, typer.Option("--user", metavar="NAME", help="Whose they are.")] = DEFAULT_USER,
     priority: Annotated[int, typer.Option("--priority", metavar="N", help="Higher goes first.")] = 0,
-    engine: Annotated[
-        str | None, typer.Option("--engine", "-e", metavar="ENGINE", help="The engine; see `ironclad engines list`.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Its model; see `ironclad models list`.")
-    ] = None,
-    output_format: Annotated[Format | None, typer.Option("--format", "-f", metavar="FORMAT", help=FORMAT_HELP)] = None,
-    stems: Annotated[
-        str | None,
-        typer.Option("--stems", metavar="STEM,…", help=STEMS_HELP),
-    ] = None,
-    instrumental: Annotated[
-        Instrumental | None, typer.Option("--instrumental", metavar="HOW", help=INSTRUMENTAL_HELP)
-    ] = None,
-    karaoke_db: Annotated[
-        float | None, typer.Option("--karaoke-db", metavar="DB", min=-60, max=0, help=KARAOKE_HELP)
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Even if it was done before or there seems to be nothing to do.")
-    ] = False,
+    engine: asked.Engine = None,
+    model: asked.Model = None,
+    output_format: asked.OutputFormat = None,
+    stems: asked.Stems = None,
+    instrumental: asked.HowInstrumental = None,
+    karaoke_db: asked.KaraokeDb = None,
+    force: asked.Force = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all are settled.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
