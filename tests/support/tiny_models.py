@@ -14,23 +14,26 @@ if TYPE_CHECKING:
 DEMUCS_RATE = 44100
 _FRAMES = 44100
 _SIZE, _HOP = 1024, 256
-_STEMS = 4
+GAINS = (0.5, 0.25, 0.125, 0.0625)
+"""Of the mixture, in the stems of `shares`."""
 
 
-def demucs(folder: Path) -> Path:
-    """A graph of one second with the inputs and outputs of htdemucs, whose stems are shares of the mixture."""
+def shares(path: Path, frames: int, bins: int, steps: int) -> Path:
+    """An ONNX graph with the inputs and outputs of htdemucs, whose stems are `GAINS` of the mixture.
+
+    Half of each comes from the wave, half from the spectrum of `bins` times `steps`.
+    """
     import onnx  # noqa: PLC0415  # not in every environment
 
     helper, real = onnx.helper, onnx.TensorProto.FLOAT
-    bins, steps = _SIZE // 2, -(-_FRAMES // _HOP)
-    gains = np.array([0.5, 0.25, 0.125, 0.0625], np.float32)
+    stems = len(GAINS)
 
     def value(name: str, *shape: int) -> Any:
         return helper.make_tensor_value_info(name, real, shape)
 
     def constant(name: str, dimensions: int) -> Any:
-        shape = [_STEMS if axis == 1 else 1 for axis in range(dimensions)]
-        return helper.make_tensor(name, real, shape, gains / 2)
+        shape = [stems if axis == 1 else 1 for axis in range(dimensions)]
+        return helper.make_tensor(name, real, shape, np.array(GAINS, np.float32) / 2)
 
     axes = helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
     nodes = [
@@ -40,14 +43,18 @@ def demucs(folder: Path) -> Path:
         helper.make_node("Mul", ["specs", "s"], ["spectra"]),
     ]
     made = helper.make_graph(
-        nodes, "shares", [value("mix", 1, 2, _FRAMES), value("spec", 1, 4, bins, steps)],
-        [value("spectra", 1, _STEMS, 4, bins, steps), value("waves", 1, _STEMS, 2, _FRAMES)],
+        nodes, "shares", [value("mix", 1, 2, frames), value("spec", 1, 4, bins, steps)],
+        [value("spectra", 1, stems, 4, bins, steps), value("waves", 1, stems, 2, frames)],
         [axes, constant("w", 4), constant("s", 5)],
     )  # fmt: skip
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def demucs(folder: Path) -> Path:
+    """A graph of one second, under the name of the published network."""
     folder.mkdir(parents=True)
-    onnx.save(
-        helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "955717e8.onnx"
-    )
+    shares(folder / "955717e8.onnx", _FRAMES, _SIZE // 2, -(-_FRAMES // _HOP))
     described = {"sources": ["drums", "bass", "other", "vocals"], "samplerate": DEMUCS_RATE}
     (folder / "955717e8.json").write_text(json.dumps(described), encoding="utf-8")
     return folder
@@ -58,14 +65,14 @@ def spleeter(folder: Path) -> Path:
     from ironclad_engine_spleeter import convert  # noqa: PLC0415  # needs onnx
 
     (folder / "converted").mkdir(parents=True)
-    bundles.write(folder, _variables(stems=2))
+    bundles.write(folder, spleeter_variables(stems=2))
     convert.convert("2stems", folder, folder / "converted")
     return folder
 
 
-def _variables(stems: int) -> dict[str, Any]:
-    """Random variables, their layers named as Keras does."""
-    rng = np.random.default_rng(0)
+def spleeter_variables(stems: int, seed: int = 0) -> dict[str, Any]:
+    """Random variables of a whole model, its layers named as Keras does; 16 times narrower than the published ones."""
+    rng = np.random.default_rng(seed)
     found: dict[str, Any] = {}
     counts = {"conv2d": 0, "conv2d_transpose": 0, "batch_normalization": 0}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tiny_models
 
 pytest.importorskip("yaml", reason="PyYAML is not here")
 from ironclad_engine_demucs import backends, graphs, reference, spectral, streaming  # after the skip
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 SIZE, RATE, FRAMES, STEMS = 256, 4000, 4000, 4
 BINS, STEPS = SIZE // 2, math.ceil(FRAMES / (SIZE // 4))
-GAINS = np.array([0.5, 0.25, 0.125, 0.0625], np.float32)
+GAINS = np.array(tiny_models.GAINS, np.float32)
 
 
 def noise(frames: int, seed: int = 0) -> Any:
@@ -254,30 +255,8 @@ def test_nothing_of_it_imports_pytorch() -> None:
 
 def graph(path: Path) -> Path:
     """The same shares of the mixture, as ONNX."""
-    onnx = pytest.importorskip("onnx", reason="the package onnx is not here")
-    helper, real = onnx.helper, onnx.TensorProto.FLOAT
-
-    def value(name: str, *shape: int) -> Any:
-        return helper.make_tensor_value_info(name, real, shape)
-
-    def constant(name: str, dimensions: int) -> Any:
-        shape = [STEMS if axis == 1 else 1 for axis in range(dimensions)]
-        return helper.make_tensor(name, real, shape, GAINS / 2)
-
-    axes = helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
-    nodes = [
-        helper.make_node("Unsqueeze", ["mix", "axes"], ["mixes"]),
-        helper.make_node("Mul", ["mixes", "w"], ["waves"]),
-        helper.make_node("Unsqueeze", ["spec", "axes"], ["specs"]),
-        helper.make_node("Mul", ["specs", "s"], ["spectra"]),
-    ]  # fmt: skip
-    made = helper.make_graph(
-        nodes, "shares", [value("mix", 1, 2, FRAMES), value("spec", 1, 4, BINS, STEPS)],
-        [value("spectra", 1, STEMS, 4, BINS, STEPS), value("waves", 1, STEMS, 2, FRAMES)],
-        [axes, constant("w", 4), constant("s", 5)],
-    )  # fmt: skip
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
+    pytest.importorskip("onnx", reason="the package onnx is not here")
+    return tiny_models.shares(path, FRAMES, BINS, STEPS)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import bundles
 import numpy as np
 import pytest
+import tiny_models
 from ironclad_engine_spleeter import checkpoint, graphs, spectra
 from ironclad_engine_spleeter.plugin import ironclad_engines
 from ironclad_engine_spleeter.recipes import FRAMES, HOP, RATE, RECIPES, WINDOW
@@ -129,33 +130,7 @@ def test_the_wiener_filter_of_silence_is_silence() -> None:
 
 
 def variables(recipe_name: str, seed: int = 0) -> dict[str, Any]:
-    """Random variables of a whole model, its layers named as Keras does; 16 times narrower than the published ones."""
-    rng = np.random.default_rng(seed)
-    found: dict[str, Any] = {}
-    counts = {"conv2d": 0, "conv2d_transpose": 0, "batch_normalization": 0}
-
-    def layer(kind: str, **parts: tuple[int, ...]) -> None:
-        number = counts[kind]
-        counts[kind] += 1
-        for part, shape in parts.items():
-            values = rng.standard_normal(shape) * (0.3 if len(shape) > 1 else 0.1)
-            values = np.abs(values) + 0.5 if part in {"gamma", "moving_variance"} else values
-            found[f"{kind}_{number}/{part}" if number else f"{kind}/{part}"] = values.astype(np.float32)
-
-    def normal(width: int) -> None:
-        layer("batch_normalization", gamma=(width,), beta=(width,), moving_mean=(width,), moving_variance=(width,))
-
-    widths = [1, 2, 2, 3, 3, 4]
-    for _stem in RECIPES[recipe_name].stems:
-        for before, width in zip([2, *widths], widths, strict=False):
-            layer("conv2d", kernel=(5, 5, before, width), bias=(width,))
-            normal(width)
-        inner = [4, 6, 6, 4, 4, 2]
-        for before, width in zip(inner, [3, 3, 2, 2, 1, 1], strict=True):
-            layer("conv2d_transpose", kernel=(5, 5, width, before), bias=(width,))
-            normal(width)
-        layer("conv2d", kernel=(4, 4, 1, 2), bias=(2,))
-    return found
+    return tiny_models.spleeter_variables(len(RECIPES[recipe_name].stems), seed)
 
 
 @pytest.mark.parametrize("packed", [False, True])
