@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import mounts
 import pytest
 from installation import Installation, until
 from sinks import OK, Answer, HttpSink
@@ -60,13 +60,8 @@ def write_plugin(folder: Path) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 700 MB, to be filled."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+    with mounts.needed(tmp_path / "disk", "size=700m") as folder:
+        yield folder
 
 
 class Trouble:

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mounts
 import psutil
 import pytest
 from installation import SERVICES, Installation, until
@@ -26,7 +27,7 @@ from ironclad import durable
 from ironclad_flows.worker_service import worker_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 SEEDS = [int(seed) for seed in os.environ.get("IRONCLAD_TEST_MONKEY_SEEDS", "1,2,3").split(",")]
 SONGS = int(os.environ.get("IRONCLAD_TEST_MONKEY_SONGS", "50"))
@@ -161,26 +162,13 @@ class Monkey:
         self._end_stray()
 
 
-@contextlib.contextmanager
-def small(folder: Path) -> Iterator[bool]:
-    """A file system of its own for a folder, where this process may mount one."""
-    folder.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_everything_settles_whatever_the_monkey_does(seed: int, tmp_path: Path, make_song: Callable[..., Path]) -> None:
     songs = [
         make_song(tmp_path / "songs" / f"{n:02d}.flac", 3.0, n, title=f"Song {n}", track=n) for n in range(1, SONGS + 1)
     ]
     contents = {durable.digest(song) for song in songs}
-    with small(tmp_path / "data" / "work") as mounted:
+    with mounts.small(tmp_path / "data" / "work", f"size={SMALL}") as mounted:
         environment = {
             "IRONCLAD_JOBS__LEASE_SECONDS": str(LEASE), "IRONCLAD_JOBS__BACKOFF_SECONDS": "1",
             "IRONCLAD_JOBS__MAX_FAILURES": "10", "IRONCLAD_JOBS__QUARANTINE_AFTER": "50",

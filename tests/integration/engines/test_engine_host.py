@@ -3,13 +3,13 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-import subprocess
 import threading
 import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mounts
 import numpy as np
 import psutil
 import pytest
@@ -232,13 +232,8 @@ def test_a_full_disk_is_named(host: Start, request_for: Ask, tmp_path: Path) -> 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """`out/` on a file system that holds one of two stems."""
-    folder = tmp_path / "out"
-    folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48k,mode=700", "ironclad-test", str(folder)]
-    if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounts.needed(tmp_path / "out", "size=48k,mode=700") as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_while_stems_are_written(host: Start, request_for: Ask, small_disk: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
+import mounts
 import pytest
 from command_line import run_command
 
@@ -88,13 +89,8 @@ def song(tmp_path_factory: pytest.TempPathFactory, make_song: Callable[..., Path
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a file system of 3 MB where this process may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    yield folder
-    if mounted:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with mounts.small(tmp_path / "small", "size=3m"):
+        yield tmp_path / "small"
 
 
 @pytest.fixture

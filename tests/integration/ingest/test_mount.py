@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import subprocess
 from typing import TYPE_CHECKING, Any
 
+import mounts
 import pytest
 
 from ironclad.ingest.watch import How
@@ -18,17 +18,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def mounted(bench: Bench) -> Iterator[Path]:
     """A small file system, mounted on the input folder."""
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(bench.input)], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip("mounting needs root")
-    yield bench.input
-    subprocess.run(["umount", "-l", str(bench.input)], capture_output=True, check=False)
-
-
-def umount(folder: Path) -> None:
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounts.needed(bench.input, "size=1m") as folder:
+        yield folder
 
 
 def test_an_unmounted_root_means_unknown_never_deleted(bench: Bench, mounted: Path) -> None:
@@ -36,7 +27,7 @@ def test_an_unmounted_root_means_unknown_never_deleted(bench: Bench, mounted: Pa
     watching = bench.watch()
     path = bench.drop("ana/1.mp3")
     bench.until(lambda: why(bench.database, bench.settings, path).verdict is Verdict.GROWING)
-    umount(mounted)
+    mounts.unmount(mounted)
     bench.until(lambda: watching.watcher.status()[0].how is How.UNKNOWN)
     assert "mount" in watching.watcher.status()[0].reason
     told = why(bench.database, bench.settings, path)
@@ -56,7 +47,7 @@ def test_a_claim_is_not_refused_because_its_mount_is_gone(bench: Bench, mounted:
     path = bench.drop("ana/1.mp3")
     with bench.database.session() as session:
         job_uuid = submit.receive(session, bench.new(path), bench.settings).job_uuid
-    umount(mounted)
+    mounts.unmount(mounted)
     outcome = claim.finish(bench.database, bench.settings, job_uuid)
     assert outcome.state == "received"
     assert why(bench.database, bench.settings, path).verdict is Verdict.CLAIMED

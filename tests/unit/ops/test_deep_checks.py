@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import resource
 import struct
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mounts
 import pytest
 
 from ironclad.config import load
@@ -82,13 +82,8 @@ def test_this_machines_clock_can_be_asked(tmp_path: Path) -> None:
 @pytest.fixture
 def few_inodes(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for a hundred files."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "nr_inodes=100", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting needs root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=False)
+    with mounts.needed(tmp_path / "small", "nr_inodes=100") as folder:
+        yield folder
 
 
 def test_few_inodes_are_a_failure(few_inodes: Path) -> None:
