@@ -154,10 +154,9 @@ class SharedHosts:
             try:
                 connection.sendall(wire.encode({"op": "separate", "order": wire.order_data(order)}))
                 for event in _events(connection):
-                    if event is None:
-                        ears.check()
-                    elif (result := self._heard(event, ears)) is not None:
+                    if event is not None and (result := self._heard(event, ears)) is not None:
                         return result
+                    ears.check()  # also where progress comes so often that it is never quiet
             except ConnectionError as exc:
                 raise EngineDied(f"the keeper of the engines is gone: {exc}") from exc
             except BaseException:

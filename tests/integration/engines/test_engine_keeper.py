@@ -148,6 +148,24 @@ def test_errors_arrive_as_what_they_are(
     assert hosts.separate(order("Echo", request_for()), Ears()).stems  # the keeper goes on
 
 
+def test_a_run_can_be_stopped_while_progress_never_pauses(keeping: Callable[..., Keeping], request_for: Ask) -> None:
+    kept, heard = keeping(), threading.Event()
+
+    def check() -> None:
+        if heard.is_set():
+            raise errors.Cancelled
+
+    steps: list[Progress] = []
+
+    def progress(step: Progress) -> None:
+        steps.append(step)
+        heard.set()
+
+    with pytest.raises(errors.Cancelled):
+        SharedHosts(kept.path).separate(order("Echo", request_for(steps=500, pause=0.01)), Ears(progress, check))
+    assert len(steps) == 1, "it was asked after the first word"
+
+
 def test_a_host_that_hangs_is_killed_and_the_next_one_works(keeping: Callable[..., Keeping], request_for: Ask) -> None:
     hosts = SharedHosts(keeping().path)
     with pytest.raises(errors.EngineStalled):
