@@ -48,17 +48,19 @@ def stage_started(session: Session, fence: Fence, stage: str) -> None:
 
 
 def stage_progress(session: Session, fence: Fence, stage: str, fraction: float, message: str | None = None) -> None:
-    """A running stage's progress (0..1); listeners of `ironclad_progress` hear of it."""
+    """A running stage's progress (0..1); listeners of `ironclad_progress` hear of it. A stage that ended has none."""
     assert_held(session, fence)
     fraction = min(1.0, max(0.0, fraction))
     message = None if message is None else jsonb.text(message)[:_MESSAGE_LIMIT]
-    session.execute(
+    running = session.execute(
         sa.text(
             "UPDATE stage_run SET progress = :fraction, message = :message "
-            "WHERE job_uuid = :job AND attempt = :attempt AND stage = :stage"
+            "WHERE job_uuid = :job AND attempt = :attempt AND stage = :stage AND state = 'running' RETURNING true"
         ),
         {**fence.parameters(), "stage": stage, "fraction": fraction, "message": message},
-    )
+    ).first()
+    if running is None:  # it was said before the end, and written after it
+        return
     payload = {"job": str(fence.job_uuid), "stage": stage, "progress": round(fraction, 4), "message": message}
     session.execute(sa.text("SELECT pg_notify('ironclad_progress', :payload)"), {"payload": jsonb.dumps(payload)})
 

@@ -69,6 +69,10 @@ class LeaseKeeper:
         self._sign_of_life = time.monotonic()
         self._check_lease()
 
+    def lost(self, reason: LeaseLost) -> None:
+        """Somebody else was told that the lease is gone; the next `check()` says so."""
+        self._reason = reason
+
     def _check_lease(self) -> None:
         if self._reason is not None:
             raise self._reason

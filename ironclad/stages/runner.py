@@ -23,6 +23,7 @@ from ironclad.jobs.states import SETTLED, JobState
 from ironclad.stages import filing, markers, selection, tracing
 from ironclad.stages.context import StageContext, StageOutput, StageResult
 from ironclad.stages.keeper import LeaseKeeper
+from ironclad.stages.progress import ProgressWriter
 from ironclad.stages.publish import publisher
 from ironclad.stages.registry import STAGES
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from ironclad.engines.hosts import Hosts
     from ironclad.stages.context import Stage
 
-_PROGRESS_SECONDS = 0.5
 # How much of a job's time a stage takes, roughly: for one progress bar over all stages.
 _WEIGHTS: Mapping[str, float] = {
     "validate": 0.06, "categorize": 0.02, "metadata": 0.01, "stage": 0.05, "separate": 0.7, "recombine": 0.14,
@@ -100,7 +100,6 @@ class Attempt:
         self.outputs: dict[str, StageOutput] = {}
         self._own_process = own_process
         self._pools = frozenset(settings.pools)
-        self._last_progress = 0.0
 
     # --- writing, patiently: a database that restarts must not cost the work ---
 
@@ -119,9 +118,16 @@ class Attempt:
         self._say("attempt_started", worker=self.worker, pool=self.job.pool)
         try:
             jobs = self.settings.jobs
-            with LeaseKeeper(
-                self.database, self.fence, jobs.lease_seconds, stall_seconds=jobs.stall_seconds, stalled=self._stalled
-            ) as keeper:
+            with (
+                LeaseKeeper(
+                    self.database,
+                    self.fence,
+                    jobs.lease_seconds,
+                    stall_seconds=jobs.stall_seconds,
+                    stalled=self._stalled,
+                ) as keeper,
+                ProgressWriter(self.database, self.fence, keeper.lost) as self._progress_writer,
+            ):
                 state, error = self._stages(keeper, around)
         except LeaseLost as exc:
             state, error = "lost", exc
@@ -262,13 +268,7 @@ class Attempt:
     def _progress(self, keeper: LeaseKeeper, step: _Step, fraction: float, message: str | None) -> None:
         fraction = min(1.0, max(0.0, fraction))
         keeper.report(_done_before(step.index) + _WEIGHTS[step.stage.name] * fraction)
-        now = time.monotonic()
-        if now - self._last_progress < _PROGRESS_SECONDS:
-            return
-        self._last_progress = now
-        # Progress is not worth waiting for: a database that is away hears of it next time.
-        with contextlib.suppress(DatabaseUnavailable), self.database.session() as session:
-            history.stage_progress(session, self.fence, step.stage.name, fraction, message)
+        self._progress_writer.say(step.stage.name, fraction, message)
 
     def _stalled(self, error: IroncladError) -> None:
         """The attempt hangs: its failure is committed for it, and its process, if it has one of its own, is ended."""

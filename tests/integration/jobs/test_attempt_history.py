@@ -118,6 +118,22 @@ def test_progress_is_told_to_listeners(bench: Any, fence: lease.Fence) -> None:
     assert told["message"] == run_of(bench, "separate").message == "x" * 500
 
 
+def test_progress_of_a_stage_that_ended_is_not_news(bench: Any, fence: lease.Fence) -> None:
+    """It is written by a thread of its own, and may come late."""
+    with psycopg.connect(bench.database.dsn, autocommit=True) as listener:
+        listener.execute("LISTEN ironclad_progress")
+        with bench.session() as session:
+            history.stage_started(session, fence, "separate")
+            history.stage_ended(session, fence, "separate", reused=False, data={}, following="recombine")
+            history.stage_progress(session, fence, "separate", 0.9, "9/10")
+            history.stage_started(session, fence, "recombine")
+            history.stage_progress(session, fence, "recombine", 0.1, "1/10")
+        (notice,) = list(listener.notifies(timeout=60, stop_after=1))
+    assert json.loads(notice.payload)["stage"] == "recombine"
+    run = run_of(bench, "separate")
+    assert (run.state, run.progress, run.message) == ("done", 1, None)
+
+
 def test_a_note_is_an_event(bench: Any, fence: lease.Fence) -> None:
     with bench.session() as session:
         history.note(session, fence, "stepped_down", "separate", segment=np.float64(3.5), file=os.fsdecode(b"\xff"))

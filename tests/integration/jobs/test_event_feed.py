@@ -98,6 +98,7 @@ def test_only_the_channels_asked_for_are_heard(bench: Any, listen: Callable[...,
     listener = listen(bench.database.dsn, PROGRESS)
     fence = bench.claim(bench.job("queued")).fence
     with bench.session() as session:
+        history.stage_started(session, fence, "separate")
         history.stage_progress(session, fence, "separate", 0.25, "a quarter")
     notice = listener.next()
     assert notice is not None
