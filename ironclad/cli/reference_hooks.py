@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.engines import contract, parameters
 from ironclad.library import scan
+from ironclad.notify import contract as notify
 from ironclad.plugins import hookspecs
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 PASSED: Final = (
     contract.EngineSpec, contract.ModelSpec, contract.MemoryModel, parameters.Parameter, contract.PrivateEnvironment,
-    scan.ScanTrigger,
+    scan.ScanTrigger, notify.NotifierKind, notify.Channel, notify.Notifier, notify.Message,
 )  # fmt: skip
 """The types that hooks pass, in the order in which the page shows them."""
 _HEAD: Final = """# Hooks
@@ -44,8 +45,8 @@ hook that there is not, or raises, is shown as broken with the reason; everythin
 `IRONCLAD_LOAD_PLUGINS=` (empty) loads no plugin but ours, `IRONCLAD_LOAD_PLUGINS=a,b` those. Functions may leave out
 arguments that they do not need. The version goes up when a plugin written for it would break.
 
-[Write an engine](plugin-authors.md) makes one in half an hour: `ironclad plugins new engine NAME` writes a package that
-works, with tests; `pytest --engine NAME` puts any engine to the contract.
+[Write a plugin](plugin-authors.md) makes one in half an hour: `ironclad plugins new engine NAME` and `… notifier NAME`
+write packages that work, with tests; `pytest --engine NAME` puts any engine to the contract.
 """
 
 

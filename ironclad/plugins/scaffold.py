@@ -1,6 +1,7 @@
 """`ironclad plugins new`: a package that works as it is written, with tests, for its author to change.
 
-The files are in `templates/KIND/`; `$word` stands for a word of the new package, the folder MODULE for its module.
+The files are in `templates/KIND/`, and in `templates/any/` for every kind; `$word` stands for a word of the new
+package, the folder MODULE for its module.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-KINDS: Final = ("engine",)
+KINDS: Final = ("engine", "notifier")
+_ANY: Final = "any"
 _SUFFIX: Final = ".tmpl"
 _MODULE: Final = "MODULE"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -53,7 +55,8 @@ def write(kind: str, name: str, parent: Path) -> Written:
     if folder.exists() or folder.is_symlink():
         raise BadRequest(f"{folder} is there already; nothing was written.")
     temporary = parent / f".{words['distribution']}.{secrets.token_hex(4)}.tmp"
-    files = dict(_files(resources.files("ironclad.plugins") / "templates" / kind, words))
+    templates = resources.files("ironclad.plugins") / "templates"
+    files = {path: text for part in (_ANY, kind) for path, text in _files(templates / part, words)}
     try:
         for path, text in files.items():
             durable.make_dirs((temporary / path).parent)
@@ -79,7 +82,7 @@ def _words(kind: str, name: str) -> dict[str, str]:
         raise BadRequest(f"A plugin called {name!r} is installed here; two of one name do not load.")
     module = f"ironclad_{kind}_{name.replace('-', '_')}"
     return {
-        "name": name, "distribution": f"ironclad-{kind}-{name}", "module": module,
+        "kind": kind, "name": name, "distribution": f"ironclad-{kind}-{name}", "module": module,
         "class_name": "".join(part.capitalize() for part in name.split("-")),
         "api": str(hookspecs.API_VERSION), "numpy": metadata.version("numpy"),
     }  # fmt: skip

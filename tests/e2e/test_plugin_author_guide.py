@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from sinks import HttpSink
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -132,7 +133,7 @@ def test_the_guide_works_as_written(tmp_path: Path, environment: dict[str, str])
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     said = [typed(text, fresh / ".state", environment) for text in blocks()]
-    install, tests, own, broken, private, song, wheel = said
+    install, tests, own, broken, private, song, wheel, notifier = said
     assert re.search(r"^karaoke +loaded", install, re.MULTILINE)
     assert "24 passed, 1 skipped" in tests
     assert "24 passed, 1 skipped" in own
@@ -145,8 +146,20 @@ def test_the_guide_works_as_written(tmp_path: Path, environment: dict[str, str])
     assert re.search(r"karaoke/none on cpu: cancelled in: [\d.]+ s", private)
     assert "(Instrumental).flac" in song
     assert "ironclad_engine_karaoke-0.1.0-py3-none-any.whl" in wheel
+    assert "13 passed" in notifier
+    assert re.search(r"^lamp +loaded", notifier, re.MULTILINE)
+    with HttpSink() as sink:
+        channel = "IRONCLAD_NOTIFY__CHANNELS__HALL"
+        settings = {f"{channel}__TYPE": "lamp", f"{channel}__URL": sink.url, f"{channel}__SECRET": "hush"}
+        answer = typed("ironclad notify test hall", fresh / ".state", {**environment, **settings})
+        assert "hall took it" in answer
+        assert "HTTP 200 OK" in answer
+        (received,) = sink.received
+    assert received.headers["Authorization"] == "Bearer hush"
+    assert set(received.json) == {"title", "text", "severity", "firing"}
 
 
 def test_the_guide_is_read() -> None:
-    assert len(blocks()) == 7
+    assert len(blocks()) == 8
     assert "ironclad plugins new engine karaoke" in blocks()[0]
+    assert "ironclad plugins new notifier lamp" in blocks()[-1]

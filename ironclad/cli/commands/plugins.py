@@ -27,6 +27,7 @@ JSON: Final = {
         "plugins": "Each with name, distribution, version, builtin, status (loaded, broken, disabled) and error.",
     },
     "plugins new engine": _WRITTEN,
+    "plugins new notifier": _WRITTEN,
 }
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and dashes.")]
 Folder = Annotated[
@@ -72,6 +73,12 @@ def new() -> None:
 def new_engine(name: Name, folder: Folder = Path(), *, as_json: AsJson = False) -> None:
     """Write a separation engine: a package with a small engine, a locked environment and the contract as its tests."""
     _say(scaffold.write("engine", name, folder.absolute()), as_json=as_json)
+
+
+@new_app.command("notifier")
+def new_notifier(name: Name, folder: Folder = Path(), *, as_json: AsJson = False) -> None:
+    """Write a kind of notifier: a package that posts messages to an HTTP service, and a service for its tests."""
+    _say(scaffold.write("notifier", name, folder.absolute()), as_json=as_json)
 
 
 def _say(written: scaffold.Written, *, as_json: bool) -> None:

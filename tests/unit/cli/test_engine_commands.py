@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ironclad.cli.commands import engines, models, plugins
+from ironclad.plugins import scaffold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,16 +81,17 @@ def test_an_engine_that_needs_no_environment(run: Callable[..., Result]) -> None
     assert run("engines", "remove", "../x").exit_code == 2
 
 
-def test_plugins_new_engine(run: Callable[..., Result], tmp_path: Path) -> None:
-    shown = run("plugins", "new", "engine", "mine", str(tmp_path))
+@pytest.mark.parametrize("kind", scaffold.KINDS)
+def test_plugins_new(kind: str, run: Callable[..., Result], tmp_path: Path) -> None:
+    shown = run("plugins", "new", kind, "mine", str(tmp_path))
     assert shown.exit_code == 0
     assert "pytest" in shown.stdout
-    assert (tmp_path / "ironclad-engine-mine/pyproject.toml").is_file()
-    data = json.loads(run("plugins", "new", "engine", "other", str(tmp_path), "--json").stdout)
-    assert set(data) == set(plugins.JSON["plugins new engine"])
-    assert data["distribution"] == "ironclad-engine-other"
-    refused = run("plugins", "new", "engine", "mine", str(tmp_path))
+    assert (tmp_path / f"ironclad-{kind}-mine/pyproject.toml").is_file()
+    data = json.loads(run("plugins", "new", kind, "other", str(tmp_path), "--json").stdout)
+    assert set(data) == set(plugins.JSON[f"plugins new {kind}"])
+    assert data["distribution"] == f"ironclad-{kind}-other"
+    refused = run("plugins", "new", kind, "mine", str(tmp_path))
     assert refused.exit_code == 2
     assert "there already" in " ".join(refused.stderr.split())
-    assert run("plugins", "new", "engine", "No Name", str(tmp_path)).exit_code == 2
-    assert run("plugins", "new", "engine", "x", "").exit_code == 2
+    assert run("plugins", "new", kind, "No Name", str(tmp_path)).exit_code == 2
+    assert run("plugins", "new", kind, "x", "").exit_code == 2

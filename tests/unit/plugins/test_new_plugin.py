@@ -1,4 +1,4 @@
-"""`ironclad plugins new engine`: whole or not at all, clean by its own rules, and nothing that was there is touched."""
+"""`ironclad plugins new`: whole or not at all, clean by its own rules, and nothing that was there is touched."""
 
 from __future__ import annotations
 
@@ -39,22 +39,41 @@ def test_a_package_is_written(tmp_path: Path) -> None:
     assert "$" not in plugin
 
 
+def test_a_notifier_is_written(tmp_path: Path) -> None:
+    written = scaffold.write("notifier", "two-lamps", tmp_path)
+    assert written.folder == tmp_path / "ironclad-notifier-two-lamps"
+    assert {
+        "pyproject.toml", "README.md", "LICENSE", ".gitignore", "src/ironclad_notifier_two_lamps/__init__.py",
+        "src/ironclad_notifier_two_lamps/plugin.py", "src/ironclad_notifier_two_lamps/notifier.py",
+        "src/ironclad_notifier_two_lamps/py.typed", "tests/conftest.py", "tests/test_notifier.py",
+    } == set(written.files)  # fmt: skip
+    project = tomllib.loads((written.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"]["ironclad"] == {"two-lamps": "ironclad_notifier_two_lamps.plugin"}
+    assert not [path for path in written.folder.rglob("*") if path.is_file() and "$" in path.read_text()]
+
+
+def test_the_notifier_that_is_written_passes_its_tests(tmp_path: Path) -> None:
+    clean(scaffold.write("notifier", "a", tmp_path).folder, "pytest", "-p", "no:randomly")
+
+
 def clean(folder: Path, *command: str) -> None:
     done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("kind", scaffold.KINDS)
 @pytest.mark.parametrize("name", ["a", "clean", "abcdefghij-abcdefghij-abcdefgh"])
-def test_what_is_written_is_clean_by_its_own_rules(name: str, tmp_path: Path) -> None:
-    folder = scaffold.write("engine", name, tmp_path).folder
+def test_what_is_written_is_clean_by_its_own_rules(kind: str, name: str, tmp_path: Path) -> None:
+    folder = scaffold.write(kind, name, tmp_path).folder
     clean(folder, "ruff", "check", ".")
     clean(folder, "ruff", "format", "--check", ".")
 
 
 @pytest.mark.chaos  # half a minute: it reads NumPy's types
 @pytest.mark.timeout(600)
-def test_what_is_written_has_strict_types(tmp_path: Path) -> None:
-    clean(scaffold.write("engine", "typed", tmp_path).folder, "mypy")
+@pytest.mark.parametrize("kind", scaffold.KINDS)
+def test_what_is_written_has_strict_types(kind: str, tmp_path: Path) -> None:
+    clean(scaffold.write(kind, "typed", tmp_path).folder, "mypy")
 
 
 @pytest.mark.parametrize(
@@ -125,5 +144,5 @@ def test_a_parent_that_is_none(tmp_path: Path) -> None:
 
 
 def test_the_templates_are_all_there_is_a_kind_of(tmp_path: Path) -> None:
-    with pytest.raises(errors.BadRequest, match="templates for engine"):
+    with pytest.raises(errors.BadRequest, match="templates for engine, notifier"):
         scaffold.write("toaster", "mine", tmp_path)
