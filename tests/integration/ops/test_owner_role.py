@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 import roles
+import sqlalchemy as sa
 from command_line import run_command
+from installation import Installation
 
 from ironclad.db import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from typer.testing import Result
@@ -89,3 +91,33 @@ def test_the_owner_of_a_database_needs_no_other_right(
     run("config", "show")
     run("config", "validate")
     assert not [text for text in said if password in text]
+
+
+@pytest.mark.slow
+@pytest.mark.services
+@pytest.mark.xdist_group("services")
+@pytest.mark.timeout(900)
+def test_everything_runs_as_the_owner_of_a_database(
+    own_environment: dict[str, str | None],
+    owner_url: str,
+    password: str,
+    make_song: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    own = {"IRONCLAD_SECRETS_DIR": own_environment["IRONCLAD_SECRETS_DIR"], "IRONCLAD_PREFECT__DATABASE": "postgresql"}
+    with Installation(tmp_path / "data", own) as up:
+        assert not up.layout.postgres.exists() or not any(up.layout.postgres.iterdir()), "no embedded server"
+        up.drop(make_song(tmp_path / "blue.flac", 2.0), user="ana")
+        assert up.settled(1, 300) == {"succeeded": 1}
+        assert up.ironclad("backup", "create").returncode == 0
+        words = [word for process in up.processes() for word in process.cmdline()]
+    assert len(up.published()) == 1
+    assert words
+    assert not [word for word in words if password in word]
+    ours = sa.make_url(owner_url)
+    beside = ours.set(database=f"{ours.database}_prefect").render_as_string(hide_password=False)
+    with psycopg.connect(beside) as connection:
+        (runs,) = connection.execute("SELECT count(*) FROM flow_run").fetchone() or (0,)
+    assert runs >= 1
+    for log in up.layout.logs.rglob("*"):
+        assert not log.is_file() or password.encode() not in log.read_bytes(), log
