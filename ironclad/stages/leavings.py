@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.jobs.transition import record
 
 if TYPE_CHECKING:
     from ironclad.stages.context import StageContext
@@ -19,6 +18,7 @@ REPLACED = sa.text(
     "AND kind NOT LIKE 'cover:%' AND NOT EXISTS (SELECT 1 FROM artifact live WHERE live.state <> 'superseded' "
     "AND lower(live.path) = lower(old.path)) ORDER BY path"
 )
+_REASON = "published anew under another name"
 
 
 def sweep(context: StageContext, root: Path) -> list[str]:
@@ -30,18 +30,17 @@ def sweep(context: StageContext, root: Path) -> list[str]:
     with context.database.session() as session:
         rows = session.execute(REPLACED, {"job": context.job.job_uuid}).all()
     for row in rows:
-        context.check()
         path = Path(row.path)
-        if not path.is_relative_to(root) or not path.is_file() or durable.digest(path) != row.blake3:
+        if not path.is_relative_to(root):
             continue
-        reason = "published anew under another name"
-        with context.database.session() as session:  # before: nobody could tell afterwards
-            record(
-                session, context.job.job_uuid, "removed", actor="worker", attempt=context.job.attempt,
-                stage="organize", path=str(path), reason=reason,
-            )  # fmt: skip
-        durable.remove(path, reason=reason)
-        removed.append(str(path))
+        if path.is_file():
+            if durable.digest(path) != row.blake3:
+                continue
+            context.note("removed", {"path": str(path), "reason": _REASON})  # before: nobody could tell afterwards
+            context.check()  # who slept through the lease may find another job's file under this name by now
+            durable.remove(path, reason=_REASON)
+            removed.append(str(path))
+        # Also of a file that is gone: an attempt that was interrupted may not have come to its folders.
         for folder in path.parents:
             if folder == root or not folder.is_relative_to(root) or not durable.remove_empty_folder(folder):
                 break

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
-# These four run the same stages around what is their own, so every second or fourth point of them is enough.
-COUSINS = ("name-taken", "replace", "recall")
+# These and `pipeline` run the same stages around what is their own, so every second or fourth point of them is enough.
+COUSINS = ("name-taken", "replace", "recall", "renamed")
 SLOW = "song"  # seconds a point: a sample must do
 WHOLE_RUNS = ("pipeline", *COUSINS)
 

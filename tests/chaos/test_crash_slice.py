@@ -24,7 +24,7 @@ TODAY = dt.datetime.now(tz=dt.UTC).date().toordinal()
 # One claim, one whole run and one ending, turning from day to day.
 TURNS = (
     ("claim-move", "claim-across", "claim-copy", "claim-link", "write-atomic"),
-    ("pipeline", "name-taken", "replace", "recall"),
+    ("pipeline", "name-taken", "replace", "recall", "renamed"),
     ("file-failed", "skip", "tidy"),
 )
 

@@ -39,6 +39,7 @@ def test_the_power_loss_model_finds(mutated: Laboratory, ledger: Ledger, mutant:
     [
         ("commit-before-publish", "pipeline", {"renameat2", "fsync"}),
         ("in-place-write", "pipeline", {"write", "fsync"}),
+        ("removal-before-record", "renamed", {"fsync"}),
         ("source-removed-first", "claim-across", {"openat", "write", "fsync", "unlink"}),
     ],
 )
@@ -46,7 +47,8 @@ def test_kill_finds(mutated: Laboratory, ledger: Ledger, mutant: str, protocol: 
     base = experiments.baseline(mutated, protocol)
     mutated.world.mutant = mutant
     points = [point for point in mutated.points(protocol) if point.call in calls]
-    chosen = _in_library(mutated, points)[:6] if protocol == "pipeline" else points
+    in_library = _in_library(mutated, points)
+    chosen = {"pipeline": in_library[:6], "renamed": in_library[-6:]}.get(protocol, points)
     tally = experiments.kill(mutated, base, chosen)
     assert tally.violations
     ledger.caught(mutant, "kill", tally.points, len(tally.violations))

@@ -41,13 +41,16 @@ def context(
         with database.session() as session:
             return call(session)
 
+    def note(kind: str, data: Mapping[str, Any]) -> None:
+        write(lambda session: history.note(session, claim.fence, kind, folder.name, **data))
+
     folder.mkdir(parents=True, exist_ok=True)
     return StageContext(
         job=claim.job, settings=settings, layout=settings.layout, source=folder / "source", folder=folder,
         outputs=outputs, progress=lambda _fraction, _message: None, check=lambda: None,
         log=JobLog(settings.layout.job_log(claim.job.job_uuid)), library=publisher(write, claim.fence),
         partial=folder.with_name(f"{folder.name}.partial"),
-        hosts=own_hosts(settings), note=lambda _kind, _data: None,
+        hosts=own_hosts(settings), note=note,
         database=database,
     )  # fmt: skip
 

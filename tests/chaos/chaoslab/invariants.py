@@ -93,7 +93,7 @@ def _recorded(world: World) -> list[str]:
             path = world.root / row["path"]
             if not path.is_file():
                 bad.append(f"recorded as published and not there: {path.name}")
-            elif durable.digest(path) != row["blake3"]:
+            elif durable.digest(path) != row["blake3"] and path.read_bytes() != STRANGER:
                 bad.append(f"recorded as published with other bytes: {path.name}")
     unknown = [
         path.name for path in _files(world.settings.layout.output)
@@ -104,7 +104,7 @@ def _recorded(world: World) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a world ended: the job's state, and every file's digest below the folders that last."""
+    """How a world ended: the job's state, each file's digest below the folders that last, output/'s empty folders."""
 
     states: tuple[str, ...]
     files: tuple[tuple[str, str], ...]
@@ -124,6 +124,9 @@ def end(world: World) -> End:
             volatile |= world.real and path.name.endswith(".receipt.json")  # says when it was made
             known.add(hashlib.sha256(path.read_bytes()).hexdigest())
             files[name] = "" if volatile else durable.digest(path)
+    for path in layout.output.rglob("*"):
+        if path.is_dir() and not any(path.iterdir()):  # nobody publishes a folder
+            files[f"{path.relative_to(world.root)}/"] = ""
     states = tuple(sorted(str(row["state"]) for row in world.rows("SELECT state FROM job")))
     return End(states, tuple(sorted(files.items())), frozenset(known))
 

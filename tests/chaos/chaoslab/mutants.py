@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ironclad import durable
 from ironclad.jobs import history, lease
-from ironclad.stages import keeper, publish
+from ironclad.stages import keeper, leavings, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,11 +114,26 @@ def _unfenced_end(session: Any, job: Any, to: Any, *, actor: str, error: Any, **
     return lease.load(session, job.job_uuid)
 
 
+def removal_before_record() -> None:
+    """What goes from the library is on record afterwards only."""
+    sweep = leavings.sweep
+
+    def swept(context: Any, root: Path) -> list[str]:
+        said: list[tuple[str, Any]] = []
+        removed = sweep(replace(context, note=lambda kind, data: said.append((kind, data))), root)
+        for kind, data in said:
+            context.note(kind, data)
+        return removed
+
+    leavings.sweep = swept
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "commit-before-publish": commit_before_publish,
     "in-place-write": in_place_write,
     "no-file-fsync": no_file_fsync,
     "no-folder-fsync": no_folder_fsync,
+    "removal-before-record": removal_before_record,
     "source-removed-first": source_removed_first,
     "unfenced-finish": unfenced_finish,
 }

@@ -187,6 +187,33 @@ def _prepare_replay(world: World) -> None:
         control.replay(session, job, stage="separate", actor="lab", pools=_POOLS, parameters={"take": 2})
 
 
+_OTHER = "Shades"
+
+
+def _prepare_renamed(world: World) -> None:
+    """The job succeeded, and somebody has changed one of its files since; it is replayed under another album's name."""
+    job = _queued(world)
+    _attempt(world)
+    (world.settings.layout.output / stubs.WANTED[1]).write_bytes(STRANGER)
+    with world.database.session() as session:
+        control.replay(session, job, stage="separate", actor="lab", pools=_POOLS, parameters={"album": _OTHER})
+
+
+def _renamed_check(world: World) -> list[str]:
+    """The library always has the song, of each file that left it the history says so, and a changed one stays."""
+    output = world.settings.layout.output
+    if not any((output / stubs.renamed(0, album)).is_file() for album in (stubs.ALBUM, _OTHER)):
+        return ["the library has lost the song"]
+    changed = output / stubs.WANTED[1]
+    bad = [] if changed.is_file() and changed.read_bytes() == STRANGER else ["a changed file is lost"]
+    gone = world.rows(
+        "SELECT DISTINCT path FROM artifact old WHERE published_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM artifact "
+        "live WHERE live.path = old.path AND live.state <> 'superseded') AND NOT EXISTS (SELECT 1 FROM job_event said "
+        "WHERE said.job_uuid = old.job_uuid AND kind = 'removed' AND said.data ->> 'path' = old.path)"
+    )
+    return bad + [f"removed without a word: {row['path']}" for row in gone if not Path(row["path"]).exists()]
+
+
 def _prepare_retry(world: World) -> None:
     """The job failed and its original was filed; it is tried again and will succeed now."""
     job = _queued(world)
@@ -303,6 +330,7 @@ PROTOCOLS = {
         _pipeline("pipeline", "every stage's commit, publish, settle", prepare=_prepare_queued),
         _pipeline("name-taken", "publish beside a stranger's file", prepare=_prepare_taken),
         _pipeline("replace", "replay: the job's own files are replaced", prepare=_prepare_replay),
+        Protocol("renamed", "replay under other names: the older files go", _prepare_renamed, _run, _restart, check=_renamed_check),  # noqa: E501
         _pipeline("file-failed", "a rejected song is filed under error/", prepare=_prepare_queued, state="failed", reject=True),  # noqa: E501
         _pipeline("recall", "a failed song is taken back from error/", prepare=_prepare_retry),
         _pipeline("skip", "a skipped song, skipped.json", prepare=_prepare_queued, state="skipped", skip=True),

@@ -16,7 +16,7 @@ from ironclad.errors import AlreadyInstrumental, NotAudio
 from ironclad.jobs.states import JobState
 from ironclad.metadata.model import TrackTags
 from ironclad.metadata.read import Reading
-from ironclad.stages import runner
+from ironclad.stages import leavings, runner
 from ironclad.stages.context import StageContext, StageResult
 from ironclad.stages.registry import STAGES
 
@@ -30,6 +30,8 @@ WANTED = (
     "Ana/Colours (Vocals)/01 - Blue (Vocals).flac",
 )
 """Where they are published, below output/."""
+ALBUM = "Colours"
+"""The album in those names; a job's parameter `album` puts another one there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class Stubs:
 def content(kind: str, take: object = 1) -> bytes:
     """The bytes of a deliverable."""
     return b"%s take %s\n" % (kind.encode(), str(take).encode()) + SONG[::-1]
+
+
+def renamed(number: int, album: str) -> str:
+    """Where a deliverable is published if the album is called so."""
+    return WANTED[number].replace(ALBUM, album)
 
 
 def written(path: Path, data: bytes) -> None:
@@ -105,7 +112,7 @@ def _recombine(context: StageContext, _stubs: Stubs) -> StageResult:
 def _organize(context: StageContext, _stubs: Stubs) -> StageResult:
     made = context.outputs["recombine"]
     for number, deliverable in enumerate(made.data["files"]):
-        final = context.layout.output / WANTED[number]
+        final = context.layout.output / renamed(number, str(context.job.parameters.get("album", ALBUM)))
 
         def candidate(nth: int, final: Path = final) -> Path:
             return final if nth == 1 else final.with_stem(f"{final.stem} ({nth})")
@@ -117,7 +124,7 @@ def _organize(context: StageContext, _stubs: Stubs) -> StageResult:
         durable.write_atomic(receipt, b'{"blake3": "%s"}' % published.blake3.encode())
         beside = published.path.with_name(published.path.name + ".receipt.json")
         context.library.put(f"receipt:{deliverable['kind']}", receipt, lambda _, path=beside: path, None)
-    return StageResult()
+    return StageResult(data={"removed": leavings.sweep(context, context.layout.output)})
 
 
 _RUNS = {

@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from stage_contexts import context, made_outputs
 
 from ironclad.config import Settings
+from ironclad.errors import LeaseLost
 from ironclad.jobs.states import JobState
 from ironclad.library.receipt import Receipt
 from ironclad.metadata.model import Picture, PictureType, TrackTags
-from ironclad.stages import organize
+from ironclad.stages import leavings, organize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,6 +226,37 @@ def test_an_emptied_folder_goes_and_the_library_stays(settings: Settings, claims
     run(claim=claim, output=quiet)
     run(TrackTags(**{**TAGS.present(), "album_artists": ("Bea",)}), claim=claim, output=quiet)
     assert [path.name for path in settings.layout.output.iterdir()] == ["Bea"]
+
+
+def test_an_empty_folder_that_an_interrupted_attempt_left_goes(
+    settings: Settings, claims: Claims, run: Organize
+) -> None:
+    claim = claims()
+    quiet = {"receipts": False, "cover": False}
+    other = TrackTags(**{**TAGS.present(), "album_artists": ("Bea",)})
+    run(claim=claim, output=quiet)
+    run(other, claim=claim, output=quiet)
+    (settings.layout.output / "Ana" / "Colours").mkdir(parents=True)
+    assert run(other, claim=claim, output=quiet).data["removed"] == []
+    assert [path.name for path in settings.layout.output.iterdir()] == ["Bea"]
+
+
+def test_an_attempt_without_its_lease_removes_nothing(
+    database: Database, settings: Settings, claims: Claims, run: Organize, tmp_path: Path
+) -> None:
+    claim = claims()
+    quiet = {"receipts": False, "cover": False}
+    run(claim=claim, output=quiet)
+    [old] = settings.layout.output.rglob("*.flac")
+    whole = old.read_bytes()
+    run(TrackTags(**{**TAGS.present(), "album": "Shades"}), claim=claim, output=quiet)
+    old.parent.mkdir()
+    old.write_bytes(whole)  # as if this attempt had not come to it yet
+    with database.session() as session:
+        session.execute(sa.text("UPDATE job SET lease_token = gen_random_uuid()"))
+    with pytest.raises(LeaseLost):
+        leavings.sweep(context(database, settings, claim, tmp_path / "late", {}), settings.layout.output)
+    assert old.read_bytes() == whole
 
 
 def test_songs_of_one_album_that_are_published_at_the_same_time(
