@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -96,13 +97,22 @@ def systemd(
         ),
         networks=("any",) if "any" in (allow or ()) else ("localhost", *(allow or ())),
     )  # fmt: skip
-    commands = [
-        "systemd-sysusers", "systemd-tmpfiles --create", "systemctl daemon-reload",
-        "systemctl enable --now ironclad.target",
-    ]  # fmt: skip
     once = {CONFIG.relative_to("/"): units.settings_file(host)}
     planned = files.plan(root.absolute(), units.render(host), _FORMER, once)
-    _carry_out(planned, commands, dry_run=dry_run, force=force, as_json=as_json)
+    _carry_out(planned, _units_next(root.absolute()), dry_run=dry_run, force=force, as_json=as_json)
+
+
+def _units_next(root: Path) -> list[str]:
+    """What is left to do: on this host, or for a system that does not run and whose root folder was given."""
+    if root == Path("/"):
+        return [
+            "systemd-sysusers", "systemd-tmpfiles --create", "systemctl daemon-reload",
+            "systemctl enable --now ironclad.target",
+        ]  # fmt: skip
+    there = f"--root={shlex.quote(str(root))}"
+    return [
+        f"systemd-sysusers {there}", f"systemd-tmpfiles {there} --create", f"systemctl {there} enable ironclad.target",
+    ]  # fmt: skip
 
 
 def _linked(data_dir: Path) -> list[Path]:
@@ -124,12 +134,13 @@ def compose(
 ) -> None:
     """Write a compose project: image recipe, services, fresh passwords.
 
-    Slots and drain time come from the settings in force. Secrets and ironclad.toml are written once and then yours.
+    Pools and drain time come from the settings in force. Secrets, .env and ironclad.toml, which has the pools, are
+    written once and then yours.
     """
     settings = options.of(context).settings()
     slots = {name: pool.slots for name, pool in settings.pools.items()}
-    chosen = project.Project(settings.prefect.drain_seconds, slots.get("cpu", 1), slots.get("gpu", 1))
-    commands = [f"cd {folder}", "docker compose build", "docker compose up --detach --wait"]
+    chosen = project.Project(settings.prefect.drain_seconds, slots.get("cpu", 1), slots.get("gpu", 0))
+    commands = [f"cd {shlex.quote(str(folder))}", "docker compose build", "docker compose up --detach --wait"]
     planned = files.plan(folder.absolute(), project.render(chosen), (), project.initial(chosen))
     if not dry_run:
         _private(folder.absolute() / "secrets")

@@ -20,7 +20,8 @@ class Project:
 
     drain_seconds: float = 60.0
     slots: int = 2
-    gpu_slots: int = 1
+    gpu_slots: int = 0
+    """0: there is no pool `gpu`. Pools without a worker are not declared: engines would be given to them."""
 
 
 def render(project: Project) -> dict[Path, str]:
@@ -30,8 +31,7 @@ def render(project: Project) -> dict[Path, str]:
 
 def initial(project: Project) -> dict[Path, str]:
     """Files that are the operator's from the moment they are there: secrets, and settings to fill in."""
-    del project
-    return recipes.initial()
+    return recipes.initial({"cpu": project.slots, "gpu": project.gpu_slots})
 
 
 def _health(name: str) -> str:
@@ -106,16 +106,15 @@ def _compose(project: Project) -> str:
         companions.CLAMAV,
         _BOTTOM.replace("@VERSION@", ironclad.__version__),
     ]  # fmt: skip
-    text = "".join(parts)
-    return text.replace("@SLOTS@", str(project.slots)).replace("@GPU_SLOTS@", str(project.gpu_slots))
+    return "".join(parts)
 
 
 _TOP: Final = f"""# Made by `ironclad install compose`, which writes it anew at an upgrade. Put changes of yours into
 # compose.override.yaml, which docker compose reads by itself and the command leaves alone.
 #
 # Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis and
-# traefik with TLS and passwords; gpu the worker of that pool; observability Prometheus, Grafana, Loki and Alloy; clamav
-# the virus scanner.
+# traefik with TLS and passwords; gpu the worker of that pool, which ironclad.toml declares; observability Prometheus,
+# Grafana, Loki and Alloy; clamav the virus scanner.
 
 x-ironclad: &ironclad
   image: ironclad-audio:{ironclad.__version__}
@@ -141,7 +140,6 @@ x-ironclad: &ironclad
     IRONCLAD_PREFECT__HOST: 0.0.0.0
     IRONCLAD_PREFECT__PORT: "{PREFECT_PORT}"
     IRONCLAD_PREFECT__DATABASE: postgresql
-    IRONCLAD_POOLS: '{{"cpu": {{"slots": @SLOTS@}}, "gpu": {{"slots": @GPU_SLOTS@}}}}'
     IRONCLAD_LOG__FORMAT: json
     HOME: /tmp
   volumes:

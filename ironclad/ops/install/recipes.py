@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import textwrap
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ironclad.ops import directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DATA: Final = "/var/lib/ironclad"
 PROGRAM: Final = "/opt/ironclad/bin"
@@ -39,8 +43,12 @@ def render() -> dict[Path, str]:
     }
 
 
-def initial() -> dict[Path, str]:
-    """Files that are the operator's from the moment they are there: fresh secrets, and settings to fill in."""
+def initial(slots: Mapping[str, int]) -> dict[Path, str]:
+    """Files that are the operator's from the moment they are there: fresh secrets, and settings to fill in.
+
+    Args:
+        slots: of the pools `cpu` and `gpu`; 0 for a pool that nobody works for.
+    """
     password, redis, interface, grafana = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(4))
     # htpasswd's SHA-1 form: the password has 192 random bits, so that no slow hash is needed.
     hashed = base64.b64encode(hashlib.sha1(interface.encode(), usedforsecurity=False).digest()).decode()
@@ -55,12 +63,22 @@ def initial() -> dict[Path, str]:
         Path("secrets/ui_password"): f"{interface}\n",
         Path("secrets/ui_users"): f"ironclad:{{SHA}}{hashed}\n",
         Path("secrets/grafana_password"): f"{grafana}\n",
-        Path("ironclad.toml"): _SETTINGS,
+        Path("ironclad.toml"): _settings(slots),
         Path(".env"): _ENVIRONMENT,
         # JSON has no place for a seal, so that dashboards are the operator's; without them new ones are written.
         **_dashboards(),
         Path("wheels/README"): _WHEELS,
     }
+
+
+def _settings(slots: Mapping[str, int]) -> str:
+    gpu = f"[pools.gpu]\nslots = {slots['gpu'] or 1}\n"
+    return f"""# Every setting is in docs/settings.md. Addresses and the data folder are set in compose.yaml.
+[pools.cpu]
+slots = {slots["cpu"]}
+
+# With profile gpu in .env, and only then: engines that can use a GPU are given to this pool, worker or not.
+{gpu if slots["gpu"] else textwrap.indent(gpu, "# ")}"""
 
 
 def observability() -> Path:
@@ -135,11 +153,12 @@ http:
 """
 
 
-_SETTINGS: Final = "# Every setting is in docs/settings.md. Addresses and the data folder are set in compose.yaml.\n"
 _WHEELS: Final = "Wheels in this folder are preferred when images are built (`make release-check` makes one).\n"
 _ENVIRONMENT: Final = f"""# Read by docker compose; yours from now on. Nothing secret is in here.
-# What runs: minimal, or full; add gpu, observability, clamav, separated by commas.
+# What runs: minimal, or full; add gpu (and its pool in ironclad.toml), observability, clamav, separated by commas.
 COMPOSE_PROFILES=minimal
+# A folder of this host for songs, library and archive, owned by {UID}:{UID}; by default one of Docker's volumes.
+# IRONCLAD_DATA=/srv/ironclad
 # minimal or full, as above: which of the two secrets/ folders is used.
 IRONCLAD_PARTS=minimal
 # Where browsers reach Prefect: with full, https://THIS-HOST:8443.

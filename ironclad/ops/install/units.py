@@ -153,7 +153,7 @@ def _target(host: Host) -> str:
 
 
 def _sysusers(host: Host) -> str:
-    return "\n".join([*_HEAD, f'u {host.user} - "Ironclad" {host.data_dir}', ""])
+    return "\n".join([*_PLAIN_HEAD, f'u {host.user} - "Ironclad" {host.data_dir}', ""])
 
 
 def _tmpfiles(host: Host) -> str:
@@ -164,12 +164,16 @@ def _tmpfiles(host: Host) -> str:
         f"d {CONFIG.parent} 0755 root root -": "The settings file is no secret.",
         f"d {SECRETS} 0750 root {user} -": "Secrets: given to services as credentials; the group for the command line.",
     }
-    return "\n".join([*_HEAD, *(line for row, why in rows.items() for line in (f"# {why}", row)), ""])
+    return "\n".join([*_PLAIN_HEAD, *(line for row, why in rows.items() for line in (f"# {why}", row)), ""])
 
 
 _HEAD: Final = (
     "# Made by `ironclad install systemd`, which writes it anew at an upgrade. Put changes of yours into drop-ins",
     "# (`systemctl edit UNIT`), which it leaves alone.",
+)
+_PLAIN_HEAD: Final = (
+    "# Made by `ironclad install systemd`, which writes it anew at an upgrade. What you add belongs into another file",
+    "# of this folder.",
 )
 _LIMITS: Final = (
     "# A service waits 10 s before each new start, so it never comes near this limit while a database is away for a",

@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -60,7 +61,7 @@ def problems(project: dict[str, Any]) -> list[str]:
 def settings_of(service: dict[str, Any], tmp_path: Path, parts: str = "minimal") -> Any:
     """What a service would read: its environment and its secrets, on a settings file that is there."""
     toml = tmp_path / "ironclad.toml"
-    first = compose.initial(compose.Project())
+    first = compose.initial(compose.Project(gpu_slots=int("gpu" in service.get("profiles", ()))))
     toml.write_text(first[Path("ironclad.toml")], encoding="utf-8")
     for name in service["secrets"]:
         file = PROJECT["secrets"][name]["file"].replace("${IRONCLAD_PARTS:-minimal}", parts)
@@ -99,6 +100,23 @@ def test_each_service_runs_what_there_is_with_settings_that_are(name: str, tmp_p
     if called == "prefect":
         assert settings.prefect.redis_url is None
         assert urlsplit(full.prefect.redis_url.get_secret_value()).hostname == "redis"
+
+
+def test_only_pools_that_somebody_works_for_are_declared(tmp_path: Path) -> None:
+    """An engine that can use a GPU is given to the pool `gpu` where there is one, worker or not."""
+    assert set(settings_of(OURS["dispatch"], tmp_path).pools) == {"cpu"}
+    toml = compose.initial(compose.Project(slots=3))[Path("ironclad.toml")]
+    assert tomllib.loads(toml) == {"pools": {"cpu": {"slots": 3}}}
+    with_gpu = {"pools": {"cpu": {"slots": 3}, "gpu": {"slots": 1}}}
+    assert tomllib.loads(re.sub(r"^# (?=\[|slots)", "", toml, flags=re.MULTILINE)) == with_gpu
+    assert tomllib.loads(compose.initial(compose.Project(slots=3, gpu_slots=1))[Path("ironclad.toml")]) == with_gpu
+
+
+def test_the_pools_are_those_of_the_settings_in_force(run: Callable[..., Result], tmp_path: Path) -> None:
+    for number, pools in enumerate(({"cpu": {"slots": 5}}, {"cpu": {"slots": 2}, "gpu": {"slots": 4}})):
+        folder = tmp_path / f"project-{number}"
+        assert run("install", "compose", "--dir", folder, IRONCLAD_POOLS=json.dumps(pools)).exit_code == 0
+        assert tomllib.loads((folder / "ironclad.toml").read_text(encoding="utf-8")) == {"pools": pools}
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -263,7 +263,7 @@ def test_the_command_writes_below_a_root_and_says_what_is_next(run: Callable[...
     assert result.exit_code == 0, result.stderr
     answer = json.loads(result.stdout)
     assert {row["outcome"] for row in answer["files"]} == {"created"}
-    assert answer["next"][-1] == "systemctl enable --now ironclad.target"
+    assert answer["next"][-1] == f"systemctl --root={tmp_path} enable ironclad.target", "this host is not meant"
     config = (tmp_path / "etc/ironclad/ironclad.toml").read_text(encoding="utf-8")
     assert "data_dir = " in config
     drop_in = tmp_path / UNITS / "ironclad-watch.service.d" / "override.conf"
