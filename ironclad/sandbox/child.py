@@ -1,8 +1,11 @@
-"""The child's side: limit this process, then run the target. Started as `python -I -m ironclad.sandbox.child`.
+"""The child's side: limit this process, then run the target.
+
+A fork of the fork server (`ironclad.sandbox.zygote`), or started as `python -I -m ironclad.sandbox.child`.
 
 Protocol: one JSON object on stdin (`target`, `request`, `limits`, `parent`), JSON lines on stdout: any number of
 `{"progress": fraction}`, then one `{"result": {…}}` or `{"error": {"code", "detail", "context"}}`. Whatever a library
-prints goes to stderr.
+prints goes to stderr. The parent in the order is the process that a child started by itself dies with; a fork dies with
+its fork server.
 """
 
 from __future__ import annotations
@@ -106,11 +109,15 @@ def _load(target: str) -> Callable[[dict[str, Any], Callable[[float], None]], di
     return function
 
 
-def main() -> None:
-    """Read the order from stdin, confine this process, run the target and reply."""
+def main(parent: int | None = None) -> None:
+    """Read the order from stdin, confine this process, run the target and reply.
+
+    `parent` is the process that this one dies with, the one that the order names if None.
+    """
     reply = _take_stdout()
-    order = json.loads(sys.stdin.readline())
-    confine(order["limits"], order["parent"])
+    with os.fdopen(os.dup(0), encoding="utf-8") as stdin:
+        order = json.loads(stdin.readline())
+    confine(order["limits"], order["parent"] if parent is None else parent)
 
     def send(**message: Any) -> None:
         reply.write(json.dumps(message) + "\n")

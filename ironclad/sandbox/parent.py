@@ -6,12 +6,9 @@ import json
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ironclad.errors import (
     CATALOGUE,
@@ -24,27 +21,23 @@ from ironclad.errors import (
     StorageError,
     Unexpected,
 )
+from ironclad.sandbox import nursery
+from ironclad.sandbox.direct import DirectChild
+from ironclad.sandbox.running import NotStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ironclad.sandbox.limits import SandboxLimits
+    from ironclad.sandbox.running import Running
 
 _POLL_SECONDS = 0.1
 _READ = 1 << 16
 _STDERR_TAIL = 2000
 _EXIT_SECONDS = 30.0
 _MAY_REPORT = (InputError, DecodeLimit, OutOfMemory, DiskFull, StorageError)
-# What the interpreter itself needs to start (libraries outside the loader's path; coverage measured in children).
-_KEPT = ("LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
-_FIXED = {
-    "PATH": "/usr/bin:/bin",
-    "HOME": "/nonexistent",
-    "LANG": "C.UTF-8",
-    # A thread pool per library would break RLIMIT_NPROC and multiply the address space.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+_WAYS: tuple[Callable[[dict[str, Any]], Running], ...] = (nursery.start, nursery.start, DirectChild)
+"""How a child comes to be, in the order in which it is tried: a fork server that has gone is started anew, once."""
 
 
 @dataclass(slots=True)
@@ -107,61 +100,44 @@ def run(
     the child ran into a limit; `OutOfMemory` when something else (the kernel, most likely) killed it; `CorruptAudio`
     when it crashed; `Unexpected` for anything else.
     """
-    order = {"target": target, "request": request, "limits": asdict(limits), "parent": os.getpid()}
-    environment = _FIXED | {name: os.environ[name] for name in _KEPT if name in os.environ}
+    order = {"target": target, "request": request, "limits": asdict(limits)}
     deadline = time.monotonic() + limits.wall_seconds
-    talk = _Conversation(limits, progress)
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "ironclad.sandbox.child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=environment,
-        cwd="/",
-    )
+    for start in _WAYS:
+        talk = _Conversation(limits, progress)
+        try:
+            child = start(order)
+        except NotStarted:
+            continue
+        code = _listen(child, talk, deadline, check)
+        if code is not None:
+            return _judge(code, talk)
+    raise Unexpected("no child could be started")
+
+
+def _listen(
+    child: Running, talk: _Conversation, deadline: float, check: Callable[[], None] | None
+) -> int | None:  # fmt: skip
+    """Hear the child out; returns its exit code, None if it did not even begin."""
     try:
-        _hand_over(process, order)
-        _converse(process, talk, deadline, check)
-        _await_exit(process)
+        _converse(child, talk, deadline, check)
+        if not child.wait(_EXIT_SECONDS):
+            raise DecodeLimit("it closed its pipes and did not end")
     finally:
-        # Before the leader is reaped its process group cannot have been given to strangers.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-    return _judge(process.returncode, talk)
+        code = child.end()
+    return code
 
 
-def _hand_over(process: subprocess.Popen[bytes], order: dict[str, Any]) -> None:
-    stdin = _pipe(process.stdin)
-    with suppress(BrokenPipeError):  # it died at once: its exit says why
-        stdin.write(json.dumps(order).encode() + b"\n")
-        stdin.close()
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise Unexpected("a pipe to the child is missing")
-    return stream
-
-
-def _converse(
-    process: subprocess.Popen[bytes], talk: _Conversation, deadline: float, check: Callable[[], None] | None
-) -> None:
+def _converse(child: Running, talk: _Conversation, deadline: float, check: Callable[[], None] | None) -> None:
     """Read both pipes until the child has closed them, or has ended and left them to a process of its own."""
     with selectors.DefaultSelector() as selector:
-        selector.register(_pipe(process.stdout), selectors.EVENT_READ, talk.heard)
-        selector.register(_pipe(process.stderr), selectors.EVENT_READ, talk.complained)
+        selector.register(child.stdout, selectors.EVENT_READ, talk.heard)
+        selector.register(child.stderr, selectors.EVENT_READ, talk.complained)
         while selector.get_map():
             if check is not None:
                 check()
             if time.monotonic() > deadline:
                 raise DecodeLimit(f"{talk.limits.wall_seconds:g} s on the clock")
-            ended = _ended(process)  # asked first: all that it wrote before its end is then there to be read
+            ended = child.ended()  # asked first: all that it wrote before its end is then there to be read
             ready = selector.select(0 if ended else _POLL_SECONDS)
             if not ready and ended:
                 return
@@ -170,20 +146,6 @@ def _converse(
                     key.data(data)
                 else:
                     selector.unregister(key.fileobj)
-
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the child has ended, without reaping it: its process group must stay its own until it was killed."""
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-
-
-def _await_exit(process: subprocess.Popen[bytes]) -> None:
-    """Wait (bounded) until the child has ended."""
-    deadline = time.monotonic() + _EXIT_SECONDS
-    while not _ended(process):
-        if time.monotonic() > deadline:
-            raise DecodeLimit("it closed its pipes and did not end")
-        time.sleep(0.002)
 
 
 def _judge(returncode: int, talk: _Conversation) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CHUNK = 1 << 20
+_PR_GET_DUMPABLE = 3
 
 
 def echo(request: dict[str, Any], report: Callable[[float], None]) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def echo(request: dict[str, Any], report: Callable[[float], None]) -> dict[str, 
 
 
 def describe(_request: dict[str, Any], _report: Callable[[float], None]) -> dict[str, Any]:
-    """What this process may do: limits, environment names, network interfaces, process group, flags."""
+    """What this process may do and has: limits, environment names, network interfaces, process group, flags, files."""
     return {
         "limits": {
             name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0]
@@ -40,8 +43,20 @@ def describe(_request: dict[str, Any], _report: Callable[[float], None]) -> dict
         "own_group": os.getpgrp() == os.getpid(),
         "isolated": sys.flags.isolated,
         "no_new_privs": "NoNewPrivs:\t1" in Path("/proc/self/status").read_text(encoding="ascii"),
+        "dumpable": ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0),
+        "descriptors": len(os.listdir("/proc/self/fd")) - 1,  # noqa: PTH208 -- names, no paths; one is the listing's own
+        "processor_seconds": time.process_time(),
+        "folder": str(Path.cwd()),
         "pid": os.getpid(),
+        "parent": os.getppid(),
     }
+
+
+def remember(request: dict[str, Any], _report: Callable[[float], None]) -> dict[str, Any]:
+    """What an earlier order left in this process under `name`; leave something there."""
+    seen = os.environ.get(request["name"])
+    os.environ[request["name"]] = "left"
+    return {"seen": seen}
 
 
 def allocate(request: dict[str, Any], _report: Callable[[float], None]) -> dict[str, Any]:

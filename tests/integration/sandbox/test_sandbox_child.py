@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,10 +26,19 @@ from ironclad.errors import (
     TooLong,
     Unexpected,
 )
-from ironclad.sandbox import SandboxLimits, parent
+from ironclad.sandbox import SandboxLimits, nursery, parent
+from ironclad.sandbox.direct import DirectChild
 
 SELFTEST = "ironclad.sandbox.selftest:"
 QUICK = SandboxLimits(cpu_seconds=20, wall_seconds=100)
+WAYS = {"forked": nursery.start, "direct": DirectChild}
+
+
+@pytest.fixture(params=WAYS, autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How children are started: in one way only, so that none hides what another cannot do."""
+    monkeypatch.setattr(parent, "_WAYS", (WAYS[request.param],))
+    return str(request.param)
 
 
 def gone(pid: int, seconds: float = 60.0) -> bool:
@@ -57,7 +67,7 @@ def test_a_large_request_crosses() -> None:
     assert sandbox.run(SELFTEST + "echo", request, QUICK) == request
 
 
-def test_the_child_is_confined(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_is_confined(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "s3cret")
     limits = SandboxLimits(
         cpu_seconds=7, wall_seconds=100, memory_bytes=900 << 20, file_bytes=1 << 20, open_files=33, processes=1
@@ -68,6 +78,10 @@ def test_the_child_is_confined(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["isolated"] == 1
     assert told["no_new_privs"]
     assert told["own_group"]
+    assert told["dumpable"] == 0
+    if way == "forked":
+        assert told["descriptors"] == 4  # the standard ones and the replies
+    assert told["folder"] == "/"
     if len(socket.if_nameindex()) > 1:  # otherwise there is nothing to be cut off from
         assert told["interfaces"] in ([], ["lo"])
 
@@ -132,17 +146,24 @@ def test_what_check_raises_kills_the_group_at_once(tmp_path: Path, error: type[E
 
 
 def test_what_the_child_says_last_is_heard_though_nobody_listened_when_it_ended(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """A parent that gets no processor for a while looks up only after the answer and the end."""
     looked: list[bool] = []
 
-    def late(process: subprocess.Popen[bytes]) -> bool:
-        looked.append(os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT) is not None)
-        return looked[-1]
+    class Late:
+        def __init__(self, order: dict[str, Any]) -> None:
+            self._child = WAYS[way](order)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._child, name)
+
+        def ended(self) -> bool:
+            looked.append(self._child.wait(60))
+            return looked[-1]
 
     monkeypatch.setattr(parent, "_POLL_SECONDS", 0.0)
-    monkeypatch.setattr(parent, "_ended", late)
+    monkeypatch.setattr(parent, "_WAYS", (Late,))
     assert sandbox.run(SELFTEST + "echo", {"text": "last words"}, QUICK) == {"text": "last words"}
     assert looked
 
@@ -255,16 +276,31 @@ def test_it_works_from_several_threads_at_once() -> None:
     assert sorted(results) == [0, 1, 2, 3]  # type: ignore[type-var]  # objects of a list shared between threads
 
 
+def test_a_cancel_before_it_has_begun_goes_through() -> None:
+    def check() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sandbox.run(SELFTEST + "spin", {}, QUICK, check=check)
+
+
+def test_nothing_of_one_order_is_there_in_the_next() -> None:
+    for _ in range(2):
+        assert sandbox.run(SELFTEST + "remember", {"name": "MARK"}, QUICK) == {"seen": None}
+
+
 PARENT = """
 import sys
 from ironclad import sandbox
+from ironclad.sandbox import direct, nursery, parent
+parent._WAYS = ({"forked": nursery.start, "direct": direct.DirectChild}[sys.argv[2]],)
 sandbox.run("ironclad.sandbox.selftest:wait", {"pids": sys.argv[1]}, sandbox.SandboxLimits(processes=1000))
 """
 
 
-def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+def test_the_child_dies_with_its_parent(tmp_path: Path, way: str) -> None:
     pids = tmp_path / "pids"
-    user = subprocess.Popen([sys.executable, "-c", PARENT, str(pids)])
+    user = subprocess.Popen([sys.executable, "-c", PARENT, str(pids), way])
     deadline = time.monotonic() + 60
     while not (pids.exists() and pids.read_text(encoding="ascii")):
         assert time.monotonic() < deadline
@@ -273,4 +309,7 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     user.kill()
     user.wait(60)
     assert gone(leader)
-    os.kill(helper, signal.SIGKILL)
+    if way == "forked":  # its fork server sees to the whole group
+        assert gone(helper)
+    else:
+        os.kill(helper, signal.SIGKILL)
