@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EVENT = "ironclad_event"
 PROGRESS = "ironclad_progress"
+CONNECTED = "connected"
 _RECONNECT_SECONDS = 1.0
 
 
@@ -56,7 +57,7 @@ class Feed:
         while not stopping.is_set():
             try:
                 with self._connect() as connection:
-                    yield Notice("connected", {})
+                    yield Notice(CONNECTED, {})
                     yield from self._drain(connection, stopping, tick_seconds)
             except psycopg.OperationalError:
                 yield None

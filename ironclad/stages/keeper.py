@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from ironclad import log
 from ironclad.errors import Cancelled, DatabaseUnavailable, EngineStalled, IroncladError, LeaseLost
 from ironclad.jobs import lease
-from ironclad.jobs.feed import EVENT, Feed
+from ironclad.jobs.feed import CONNECTED, EVENT, Feed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,6 +118,9 @@ class LeaseKeeper:
         mine = str(self._fence.job_uuid)
         for notice in feed.listen(self._stopping, tick_seconds=0.5):
             if notice is None:
+                continue
+            if notice.channel == CONNECTED:
+                self._renew()  # what was asked before anybody listened is not told again
                 continue
             asked = notice.data.get("job") == mine and notice.data.get("kind") == "cancel_requested"
             if asked and not self._stopping.is_set():

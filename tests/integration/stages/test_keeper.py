@@ -67,6 +67,16 @@ def test_a_cancel_reaches_the_attempt_at_once(database: Database, claims: Callab
         raised(keeper.check, Cancelled)
 
 
+def test_a_cancel_from_before_it_listened_reaches_the_attempt(
+    database: Database, claims: Callable[..., lease.Claim]
+) -> None:
+    claim = claims()
+    with database.session() as session:
+        control.cancel(session, claim.fence.job_uuid, actor="user:ana")
+    with LeaseKeeper(database, claim.fence, 600.0) as keeper:  # a heartbeat, which would tell it, too, is far off
+        raised(keeper.check, Cancelled)
+
+
 def test_a_lost_lease_ends_the_attempt(database: Database, claims: Callable[..., lease.Claim]) -> None:
     claim = claims()
     with database.session() as session:
