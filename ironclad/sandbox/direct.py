@@ -41,6 +41,10 @@ class DirectChild:
             self.end()
             raise
 
+    def begun(self, _seconds: float) -> bool:
+        """True: it has its order since it was made."""
+        return True
+
     def ended(self) -> bool:
         """Whether it has ended, without reaping it: its process group must stay its own until it was killed."""
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None

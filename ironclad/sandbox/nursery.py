@@ -78,30 +78,36 @@ class Zygote:
 
 
 class ForkedChild:
-    """A child that the fork server has forked, or was asked to."""
+    """A child that the fork server has forked, or was asked to. It gets its order when it is known to run."""
 
     def __init__(self, nursery: Nursery, zygote: Zygote, order: dict[str, Any]) -> None:
         self._nursery = nursery
         self._zygote = zygote
+        self._order = json.dumps(order).encode() + b"\n"
         self._pid = 0
         self._code: int | None = None
         self._heard = b""
+        request, self._stdin = os.pipe()
         self.stdout, out = os.pipe()
         self.stderr, err = os.pipe()
         self._channel, theirs = socket.socketpair()
-        given = [out, err]
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
         try:
             with suppress(OSError):  # it has gone: that no child answers is noticed where its answers are awaited
-                request = os.memfd_create("order", os.MFD_CLOEXEC)  # no pipe: nobody waits until it is read
-                given.insert(0, request)
-                with os.fdopen(os.dup(request), "wb") as file:
-                    file.write(json.dumps(order).encode() + b"\n")
-                os.lseek(request, 0, os.SEEK_SET)
-                zygote.order(order["target"].partition(":")[0], [*given, theirs.fileno()])
+                zygote.order(order["target"].partition(":")[0], [request, out, err, theirs.fileno()])
         finally:
             theirs.close()
-            for fd in given:
+            for fd in (request, out, err):
                 os.close(fd)
+
+    def begun(self, seconds: float) -> bool:
+        """Whether it has got its order, or never will, after at most so many seconds."""
+        if not self._pid and self._code is None and self._poll.poll(seconds * 1000) and self._hear():
+            stdin, self._stdin = self._stdin, -1
+            with suppress(BrokenPipeError), os.fdopen(stdin, "wb") as pipe:  # it died at once: its exit says why
+                pipe.write(self._order)
+        return bool(self._pid) or self._code is not None
 
     def ended(self) -> bool:
         """Whether it has ended, or will never begin."""
@@ -110,15 +116,14 @@ class ForkedChild:
     def wait(self, seconds: float) -> bool:
         """Whether it has ended, or will never begin, after at most so many seconds."""
         deadline = time.monotonic() + seconds
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
         while self._code is None:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 return False
             self._hear()
         return True
 
-    def _hear(self) -> None:
+    def _hear(self) -> int:
+        """Read what the fork server says; returns the child's process id, 0 if that is not known yet."""
         try:
             data = self._channel.recv(_WORD)
         except ConnectionResetError:
@@ -136,23 +141,28 @@ class ForkedChild:
             if self._pid:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._pid, signal.SIGKILL)
+        return self._pid
 
     def end(self) -> int | None:
-        """Have its group killed and reaped, and close the pipes; returns its exit code, None if it never began."""
-        wanted = self.ended()
+        """Have its group killed and reaped, and close the pipes; returns its exit code, None if it had no order."""
+        unasked = self._code is not None
         try:
-            if not wanted:
+            if self._stdin >= 0:
+                os.close(self._stdin)
+            if not unasked:
                 self._channel.shutdown(socket.SHUT_WR)
-                self.wait(_END_SECONDS)
+                if self._pid:
+                    self.wait(_END_SECONDS)
         finally:
             for fd in (self.stdout, self.stderr):
                 os.close(fd)
             self._channel.close()
         if self._pid:
             self._nursery.ended(self._zygote, well=self._code == 0)
-        elif wanted:
+            return -signal.SIGKILL if self._code is None else self._code
+        if unasked:
             self._nursery.failed(self._zygote)
-        return self._code if self._pid else None
+        return None
 
 
 class Nursery:

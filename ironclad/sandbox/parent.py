@@ -119,6 +119,8 @@ def _listen(
 ) -> int | None:  # fmt: skip
     """Hear the child out; returns its exit code, None if it did not even begin."""
     try:
+        while not child.begun(_POLL_SECONDS):
+            _go_on(talk, deadline, check)
         _converse(child, talk, deadline, check)
         if not child.wait(_EXIT_SECONDS):
             raise DecodeLimit("it closed its pipes and did not end")
@@ -133,10 +135,7 @@ def _converse(child: Running, talk: _Conversation, deadline: float, check: Calla
         selector.register(child.stdout, selectors.EVENT_READ, talk.heard)
         selector.register(child.stderr, selectors.EVENT_READ, talk.complained)
         while selector.get_map():
-            if check is not None:
-                check()
-            if time.monotonic() > deadline:
-                raise DecodeLimit(f"{talk.limits.wall_seconds:g} s on the clock")
+            _go_on(talk, deadline, check)
             ended = child.ended()  # asked first: all that it wrote before its end is then there to be read
             ready = selector.select(0 if ended else _POLL_SECONDS)
             if not ready and ended:
@@ -146,6 +145,14 @@ def _converse(child: Running, talk: _Conversation, deadline: float, check: Calla
                     key.data(data)
                 else:
                     selector.unregister(key.fileobj)
+
+
+def _go_on(talk: _Conversation, deadline: float, check: Callable[[], None] | None) -> None:
+    """Raise what `check` does, and `DecodeLimit` when the time is up."""
+    if check is not None:
+        check()
+    if time.monotonic() > deadline:
+        raise DecodeLimit(f"{talk.limits.wall_seconds:g} s on the clock")
 
 
 def _judge(returncode: int, talk: _Conversation) -> dict[str, Any]:

@@ -34,6 +34,10 @@ class Running(Protocol):
         """The descriptor to read its complaints from."""
         ...
 
+    def begun(self, seconds: float) -> bool:
+        """Whether it has got its order, or never will, after at most so many seconds."""
+        ...
+
     def ended(self) -> bool:
         """Whether it has ended. What it wrote before is then there to be read."""
         ...
@@ -45,7 +49,7 @@ class Running(Protocol):
     def end(self) -> int | None:
         """Kill its whole group, if that is still there, and close all that belongs to it.
 
-        Returns its exit code (negative: the signal that ended it), None if it never began with its order.
+        Returns its exit code (negative: the signal that ended it), None if it never got its order.
         """
         ...
 

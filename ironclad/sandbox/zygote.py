@@ -3,8 +3,7 @@
 Started by `ironclad.sandbox.nursery` as `python -I -m ironclad.sandbox.zygote SOCKET PARENT SECONDS`. It never sees a
 byte of a file, nor of an order: one datagram on the socket names the target's module, and carries four descriptors:
 
-* the order, to become the child's stdin,
-* the child's stdout and stderr,
+* the child's stdin, through which it gets its order when it is known to run, stdout and stderr,
 * the order's channel, on which this process says `pid N` when the child runs, and `status N` (negative: a signal) when
   it has ended and its whole process group has been killed. The other end, shut down or closed, has the group killed.
 
@@ -109,7 +108,10 @@ class Zygote:
         channel = socket.socket(fileno=last)
         try:
             self._prepare(data.decode("utf-8"))
-            self._fork(standard, channel)
+            if _wanted(channel):
+                self._fork(standard, channel)
+            else:
+                channel.close()
         except OSError:  # no more processes or descriptors: likewise
             channel.close()
         finally:
@@ -158,6 +160,14 @@ class Zygote:
             self._selector.unregister(order.channel)
         order.say("status", os.waitstatus_to_exitcode(status))
         order.channel.close()
+
+
+def _wanted(channel: socket.socket) -> bool:
+    """Whether the other end has not been shut down meanwhile."""
+    try:
+        return channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
 
 
 def _become_child(zygote: int, standard: list[int]) -> NoReturn:
