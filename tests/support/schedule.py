@@ -21,6 +21,7 @@ GROUPS = {
     "tests/integration/flows/test_several_servers.py": "services",
     "tests/chaos/test_kill_each.py": "services",
     "tests/chaos/system/test_monkey.py": "services",
+    "tests/integration/ops/test_owner_role.py": "services",
     "tests/integration/flows/": "prefect",
     "tests/chaos/test_crash_slice.py": "laboratory",
     "tests/chaos/test_seeded_bugs.py": "laboratory",
