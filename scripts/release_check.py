@@ -162,12 +162,18 @@ def audit(found: list[metadata.Distribution], program: list[str]) -> tuple[list[
     except (ValueError, KeyError, TypeError):
         last = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         return [], f"NOT AUDITED: pip-audit has no answer from its source: {last[:160]}"
+    known = [one for one in asked if "vulns" in one]  # of the others pip-audit says why it skipped them, and is content
+    if not known:
+        return [], f"NOT AUDITED: pip-audit's source knows none of {len(asked)} dependencies"
     bad = [
         f"{one['name']} {one['version']} has {each['id']} (fixed in {', '.join(each['fix_versions']) or 'none yet'})"
-        for one in asked
-        for each in one.get("vulns", ())
+        for one in known
+        for each in one["vulns"]
     ]
-    return bad, f"pip-audit asked about {len(asked)} dependencies"
+    words = f"pip-audit asked about {len(known)} dependencies"
+    if skipped := [one["name"] for one in asked if "vulns" not in one]:
+        words += f"; NOT AUDITED: {', '.join(skipped)}"
+    return bad, words
 
 
 def sign(sums: Path, key: Path) -> Path:

@@ -105,6 +105,8 @@ if sys.flags.optimize:
 vulns = [{"id": "PYSEC-1", "fix_versions": ["9"]}]
 pairs = [line.split("==") for line in lines]
 rows = [{"name": name, "version": at, "vulns": vulns if name == "pluggy" else []} for name, at in pairs]
+unknown = sys.argv[0].rpartition("/")[2].split("-")[1:]
+rows = [{"name": row["name"], "skip_reason": "not found"} if row["name"] in unknown else row for row in rows]
 print(json.dumps({"dependencies": rows}))
 sys.exit(1)
 """
@@ -117,6 +119,17 @@ def test_known_vulnerabilities_are_problems(check: Any, tmp_path: Path) -> None:
     bad, words = check.audit(found, [sys.executable, str(fake)])
     assert bad == [f"pluggy {metadata.version('pluggy')} has PYSEC-1 (fixed in 9)"]
     assert "2 dependencies" in words
+
+
+def test_what_the_source_of_the_audit_does_not_know_was_not_audited(check: Any, tmp_path: Path) -> None:
+    found = [metadata.distribution(name) for name in ("httpx", "pluggy")]
+    for unknown, expected in {
+        "httpx": "pip-audit asked about 1 dependencies; NOT AUDITED: httpx",
+        "httpx-pluggy": "NOT AUDITED: pip-audit's source knows none of 2 dependencies",
+    }.items():
+        fake = tmp_path / f"audit-{unknown}"
+        fake.write_text(FAKE_AUDIT, encoding="utf-8")
+        assert check.audit(found, [sys.executable, str(fake)])[1] == expected
 
 
 def test_an_audit_that_could_not_be_made_is_said_and_is_no_problem(check: Any, tmp_path: Path) -> None:
