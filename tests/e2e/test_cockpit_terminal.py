@@ -64,12 +64,11 @@ def test_a_failed_job_is_found_understood_retried_and_succeeds(
         terminal.keys("4")
         terminal.until("‖ paused", "dispatch")
 
-        up.drop(make_song(tmp_path / f"{title}.flac", title=title, artist="Ana"), user="ana")
+        original = taken_away(
+            up, make_song(tmp_path / f"{title}.flac", title=title, artist="Ana"), tmp_path / "elsewhere"
+        )
         terminal.keys("2")
         terminal.until(title, "queued", seconds=120)
-        until("its file is in archive/", lambda: originals(up), 120)
-        (original,) = originals(up)
-        original.rename(tmp_path / "elsewhere")
         terminal.keys("P")
         terminal.until("The pipeline is open")
 
@@ -96,10 +95,18 @@ def test_a_failed_job_is_found_understood_retried_and_succeeds(
         assert terminal.ended() == 0
 
 
-def originals(up: Installation) -> list[Path]:
-    """The originals in archive/ of jobs that are not done."""
-    waiting = {str(row.job_uuid) for row in up.rows("SELECT job_uuid FROM job WHERE state = 'queued'")}
-    return [path for path in up.layout.archive.glob("*/original*") if path.parent.name in waiting]
+def taken_away(up: Installation, song: Path, aside: Path) -> Path:
+    """Drop a song into an installation that is paused, and take its original out of the archive; where that was."""
+
+    def originals() -> list[Path]:
+        waiting = {str(row.job_uuid) for row in up.rows("SELECT job_uuid FROM job WHERE state = 'queued'")}
+        return [path for path in up.layout.archive.glob("*/original*") if path.parent.name in waiting]
+
+    up.drop(song, user="ana")
+    until("its file is in archive/", originals, 120)
+    (original,) = originals()
+    original.rename(aside)
+    return original
 
 
 def test_a_terminal_that_shrinks_and_grows(cockpit: Callable[..., Tmux]) -> None:
@@ -211,10 +218,8 @@ def test_a_browser_s_socket_gets_the_cockpit(up: Installation) -> None:
 def test_the_same_path_in_a_real_browser(up: Installation, make_song: Callable[..., Path], tmp_path: Path) -> None:
     title = "Lost in the browser"
     up.ironclad("pause")
-    up.drop(make_song(tmp_path / f"{title}.flac", seed=3, title=title, artist="Ana"), user="ana")
-    until("its file is in archive/", lambda: originals(up), 120)
-    (original,) = originals(up)
-    original.rename(tmp_path / "elsewhere")
+    song = make_song(tmp_path / f"{title}.flac", seed=3, title=title, artist="Ana")
+    original = taken_away(up, song, tmp_path / "elsewhere")
     with served(up) as address, chromium.Page(tmp_path / "profile", address) as page:
         page.until("▸ 1 Overview", "The pipeline is paused", seconds=120)
         page.click()
