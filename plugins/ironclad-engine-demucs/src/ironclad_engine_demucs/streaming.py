@@ -16,7 +16,7 @@ import math
 import random
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -25,29 +25,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ironclad.engines.host.api import Reader
     from ironclad_engine_demucs.networks import Network
 
     Samples = NDArray[np.float32]
 
 _BLOCK: Final = 1 << 18
-
-
-class Reader(Protocol):
-    """What is needed of the mixture (`ironclad.engines.host.api.Reader`)."""
-
-    @property
-    def frames(self) -> int:
-        """Samples per channel."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Channels."""
-        ...
-
-    def read(self, start: int, count: int) -> Samples:
-        """Frames `start` to `start + count`, all inside the recording: `(channels, count)`."""
-        ...
 
 
 @dataclass(frozen=True)

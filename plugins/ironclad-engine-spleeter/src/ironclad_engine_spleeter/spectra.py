@@ -8,7 +8,7 @@ Because the blocks are independent, the result is that of the whole recording at
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ironclad.engines.host.api import Reader
+
     Samples = NDArray[np.float32]
     Spectrum = NDArray[np.complex64]
     Masker = Callable[["Block", Sequence[Samples]], Sequence[Spectrum]]
@@ -28,24 +30,6 @@ _COMPENSATION: Final = np.float32(2 / 3)
 """Of the windows that overlap, squared."""
 _TAIL: Final = WINDOW - HOP
 _OVERLAP: Final = WINDOW // HOP
-
-
-class Reader(Protocol):
-    """What is needed of the mixture (`ironclad.engines.host.api.Reader`)."""
-
-    @property
-    def frames(self) -> int:
-        """Samples per channel."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Channels."""
-        ...
-
-    def read(self, start: int, count: int) -> Samples:
-        """Samples `start` to `start + count`, all inside the recording: `(channels, count)`."""
-        ...
 
 
 @dataclass(frozen=True)
