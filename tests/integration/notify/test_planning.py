@@ -71,6 +71,30 @@ def test_what_lasts_is_told_again_and_the_end_of_it_once(desk: Callable[..., Des
     assert here.plan(5 * 3600) == []
 
 
+def test_news_are_told_with_what_still_lasts(desk: Callable[..., Desk]) -> None:
+    here = desk(group_by=())
+    here.publish("disk_low", "disk", labels={"code": "E_DISK_FULL"})
+    here.plan()
+    here.plan(30)
+    here.publish("drift", "clock", labels={"code": ""})
+    (message,) = here.plan(300)
+    assert [record["alert"] for record in message.body["alerts"]] == ["clock", "disk"]
+    assert here.states() == [("told", None)] * 2
+
+
+def test_what_was_told_and_is_silenced_since_is_not_repeated(desk: Callable[..., Desk]) -> None:
+    here = desk()
+    here.publish("disk_low", "disk", labels={"code": "E_DISK_FULL"})
+    here.plan()
+    assert len(here.plan(30)) == 1
+    with here.database.session() as session:
+        control.silence(
+            session, {"kind": "disk_*"}, ends_at=here.now + timedelta(hours=6), comment="known", actor="cli:ana"
+        )  # fmt: skip
+    assert here.plan(5 * 3600) == []
+    assert [message.title.split("]")[0] for message in here.plan(4 * 3600)] == ["[STILL"]
+
+
 def test_failed_jobs_are_not_told_again_and_again(desk: Callable[..., Desk]) -> None:
     here = desk()
     here.publish()
@@ -200,6 +224,18 @@ def test_quiet_hours_hold_back_all_but_the_critical(desk: Callable[..., Desk]) -
     assert [message.severity for message in here.plan(60)] == ["error"]
 
 
+def test_in_quiet_hours_only_the_critical_is_repeated(desk: Callable[..., Desk]) -> None:
+    here = desk(channels={"ops": {"url": "json://127.0.0.1:9/", "quiet_hours": "22:00-07:00"}}, group_by=("kind",))
+    here.now = datetime(2026, 1, 5, 20, 0, tzinfo=UTC)
+    here.publish("drift", "drift", labels={"code": ""})
+    here.publish("disk_low", "disk")
+    here.plan()
+    assert len(here.plan(30)) == 2
+    assert [message.severity for message in here.plan(4 * 3600)] == ["critical"]
+    here.now = datetime(2026, 1, 6, 8, 1, tzinfo=UTC)
+    assert sorted(message.severity for message in here.plan()) == ["critical", "warning"]
+
+
 def test_a_daily_digest_collects(desk: Callable[..., Desk]) -> None:
     here = desk(routes=[{"channels": ["ops"], "digest": "daily", "digest_at": "08:00"}])
     here.now = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -254,6 +290,18 @@ def test_without_channels_everything_waits(desk: Callable[..., Desk]) -> None:
     here.plan()
     (message,) = here.plan(30)
     assert message.events == 1  # what had failed an hour before there was a channel is no news
+
+
+def test_the_first_channel_hears_of_the_last_hour_and_not_of_what_failed_before(desk: Callable[..., Desk]) -> None:
+    here = desk(channels={})
+    here.publish(alert="old")
+    here.later(3601)
+    here.publish(alert="fresh")
+    here.later(3599)
+    here.restart(channels={"ops": {"url": "json://127.0.0.1:9/"}}, timezone="UTC")
+    here.plan()
+    (message,) = here.plan(30)
+    assert [record["alert"] for record in message.body["alerts"]] == ["fresh"]
 
 
 def test_settings_that_change_lose_nothing(desk: Callable[..., Desk]) -> None:
