@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from ironclad.audio.pcm import PcmFile
 
+_TAPS: Final = 128
 _QUALITY: Final = {
-    # libswresample's polyphase filter with exact phases: 125 dB signal to error up to 0.9 of the lower Nyquist rate.
-    "filter_size": "128",
+    # libswresample's polyphase filter with exact phases: with 128 taps 125 dB signal to error up to 0.9 of the lower
+    # Nyquist rate.
     "phase_shift": "10",
     "exact_rational": "1",
     "cutoff": "0.97",
@@ -35,10 +36,14 @@ def resampled_frames(frames: int, source_rate: int, target_rate: int) -> int:
 
 
 def resampled_blocks(
-    blocks: Iterable[NDArray[np.float32]], channels: int, source_rate: int, target_rate: int
+    blocks: Iterable[NDArray[np.float32]], channels: int, source_rate: int, target_rate: int, *, taps: int = _TAPS
 ) -> Iterator[NDArray[np.float32]]:
-    """Convert float32 (frames, channels) blocks; exactly `resampled_frames` come out, the first one without lag."""
-    converter = av.AudioResampler(format="flt", layout=layout_of(channels), rate=target_rate, options=dict(_QUALITY))
+    """Convert float32 (frames, channels) blocks; exactly `resampled_frames` come out, the first one without lag.
+
+    The filter has `taps` coefficients for each sample that comes out (at the lower of the two rates).
+    """
+    options = {**_QUALITY, "filter_size": str(taps)}
+    converter = av.AudioResampler(format="flt", layout=layout_of(channels), rate=target_rate, options=options)
     taken = given = 0
     for block in blocks:
         if not len(block):

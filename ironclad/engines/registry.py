@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ironclad.engines.contract import EngineSpec
 from ironclad.errors import EngineMissing, PluginBroken
-from ironclad.plugins.manager import PluginManager, PluginState, check_api, selection
+from ironclad.plugins.manager import PluginManager, PluginState, PluginStatus, check_api, selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,9 +70,29 @@ class EngineRegistry:
 
 
 def installed_engines(select: frozenset[str] | None = None) -> EngineRegistry:
-    """The engines of every installed plugin, as `IRONCLAD_LOAD_PLUGINS` (which goes first) and `select` allow."""
+    """The engines of every installed plugin, as `IRONCLAD_LOAD_PLUGINS` (which goes first) and `select` allow.
+
+    Asked several times for each song, so one that is whole is kept until something is installed or removed.
+    """
     switch = selection()
-    return EngineRegistry(PluginManager(select if switch is None else switch))
+    registry = _registry(_installation(), select if switch is None else switch)
+    if any(state.status is PluginStatus.BROKEN for state in registry.plugins()):
+        _registry.cache_clear()  # it may be mended in a way that no folder shows
+    return registry
+
+
+def _installation() -> tuple[tuple[str, int], ...]:
+    """What an installed or removed distribution changes: the folders of the search path."""
+    found = []
+    for entry in sys.path:
+        with suppress(OSError):
+            found.append((entry, Path(entry).stat().st_mtime_ns))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=2)
+def _registry(_where: tuple[tuple[str, int], ...], select: frozenset[str] | None) -> EngineRegistry:
+    return EngineRegistry(PluginManager(select))
 
 
 def _specs(plugin: str, answer: object) -> list[EngineSpec]:

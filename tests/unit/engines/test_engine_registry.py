@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import types
 from dataclasses import replace
 from importlib import metadata
@@ -15,6 +16,7 @@ from ironclad.plugins.manager import PluginManager, PluginStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 (CENTER,) = ironclad_engines()
 
@@ -83,3 +85,28 @@ def test_the_environment_switch_goes_before_the_setting(monkeypatch: pytest.Monk
     assert installed_engines(frozenset({"anything"})).get("center") == CENTER
     monkeypatch.delenv("IRONCLAD_LOAD_PLUGINS")
     assert installed_engines().provider("center").builtin
+
+
+def test_the_engines_are_looked_for_again_only_when_something_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = installed_engines(frozenset())
+    assert installed_engines(frozenset()) is first
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_engines(frozenset()) is not first
+    second = installed_engines(frozenset())
+    (tmp_path / "new-1.0.dist-info").mkdir()
+    os.utime(tmp_path, ns=(1, 1))
+    assert installed_engines(frozenset()) is not second
+
+
+def test_a_broken_plugin_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "half-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: half\nVersion: 1.0\n", encoding="ascii")
+    (info / "entry_points.txt").write_text("[ironclad]\nhalf = half_done\n", encoding="ascii")
+    monkeypatch.delenv("IRONCLAD_LOAD_PLUGINS", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = installed_engines()
+    assert {state.name: state.status.value for state in broken.plugins()}["half"] == "broken"
+    assert installed_engines() is not broken

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ironclad.engines import sources
+from ironclad.engines import models, sources
 from ironclad.engines.contract import EngineSpec, MemoryModel, ModelFile, ModelSpec
 from ironclad.engines.models import MANIFEST, ModelStore, check
 from ironclad.errors import (
@@ -284,3 +285,28 @@ def test_archives_that_lie(name: str, make: Callable[[Path], object], tmp_path: 
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFound), sources.gathered(tmp_path / "nothing", None, tmp_path):
         pass
+
+
+@pytest.mark.parametrize(("quiet_ns", "reads"), [(0, 2), (1 << 62, 4)])
+def test_files_that_nobody_touched_are_read_once_a_process(
+    store: ModelStore, add: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, quiet_ns: int, reads: int
+) -> None:
+    """Unless they are so new that another change would not show in their times."""
+    add()
+    read: list[Path] = []
+
+    def counted(path: Path, *_: Any) -> str:
+        read.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(models, "_CLOCK_NS", quiet_ns)
+    monkeypatch.setattr(models, "sha256", counted)
+    folder = store.required(SPEC, "big")
+    assert store.required(SPEC, "big") == folder is not None
+    assert len(read) == reads
+    file = folder / "a.bin"
+    file.chmod(0o644)
+    file.write_bytes(ONE.swapcase())
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(ModelMismatch):
+        store.required(SPEC, "big")
