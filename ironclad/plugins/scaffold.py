@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("engine", "notifier")
 _ANY: Final = "any"
+_OURS: Final = {"apprise"}
+"""Names that are taken without being a plugin's: channels of that type would never reach one."""
 _SUFFIX: Final = ".tmpl"
 _MODULE: Final = "MODULE"
 _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -78,7 +80,7 @@ def _words(kind: str, name: str) -> dict[str, str]:
             f"{name!r} is no name for a plugin: lower-case letters, digits and single dashes, beginning with a letter, "
             f"{_LONGEST} characters at most."
         )
-    if name in {entry.name for entry in installed()}:
+    if name in {entry.name for entry in installed()} | _OURS:
         raise BadRequest(f"A plugin called {name!r} is installed here; two of one name do not load.")
     module = f"ironclad_{kind}_{name.replace('-', '_')}"
     return {

@@ -85,9 +85,10 @@ def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(errors.BadRequest, match="'center' is installed here"):
-        scaffold.write("engine", "center", tmp_path)
+@pytest.mark.parametrize(("kind", "name"), [("engine", "center"), ("notifier", "webhook"), ("notifier", "apprise")])
+def test_a_name_that_is_taken_is_refused(kind: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(errors.BadRequest, match=f"'{name}' is installed here"):
+        scaffold.write(kind, name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
