@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KINDS: Final = ("engine", "notifier")
 _ANY: Final = "any"
-_OURS: Final = {"apprise"}
+_OURS: Final = frozenset({"apprise"})
 """Names that are taken without being a plugin's: channels of that type would never reach one."""
 _SUFFIX: Final = ".tmpl"
 _MODULE: Final = "MODULE"
