@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from ironclad.stages.validate import limits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from concurrent.futures import Executor, Future
     from pathlib import Path
 
     from ironclad.config import Settings
@@ -118,17 +120,20 @@ def compare_floor(_encoded: Encoded) -> float:
     return 1e-3
 
 
-def _deliver(context: StageContext, made: Made, info: AudioInfo, source: Loudness, residual: float) -> dict[str, Any]:
+def _deliver(
+    context: StageContext, made: Made, info: AudioInfo, *, source: Future[Loudness], residual: float, aside: Executor
+) -> dict[str, Any]:  # fmt: skip
     job = context.job
     spec = EncodeSpec.for_source(info, job.output_format)
     file = context.folder / f"{made.kind}{spec.suffix}"
-    loudness = measure(made.pcm, check=context.check)
+    measured = aside.submit(measure, made.pcm, check=context.check)
     encoded = encode(made.pcm, file, spec, check=context.check)
     offset = _verified(context, made, file, encoded)
+    loudness = measured.result()
     losses = tagging.apply(context, file, made.kind, loudness)
     receipt = receipts.build(
         context, kind=made.kind, made_frames=made.pcm.frames, offset=offset, gain=made.gain, peak=made.peak,
-        source=source, output=loudness, residual_db=residual, encoded=encoded, file=file, formula=made.formula,
+        source=source.result(), output=loudness, residual_db=residual, encoded=encoded, file=file, formula=made.formula,
     )  # fmt: skip
     durable.remove(made.pcm.path, reason="encoded")
     return {"kind": made.kind, "file": file.name, "receipt": receipt, "losses": losses}
@@ -150,14 +155,17 @@ def run(context: StageContext) -> StageResult:
     # What cannot be made is refused before any work.
     formulas = {kind: formula(kind, list(stems), mix) for kind in wanted}
     context.fraction(0.1)
-    residual = compare.residual_db(mixture, list(stems.values()))
-    source = measure(mixture, check=context.check)
-    desk = _Desk(context, {**stems, products.MIXTURE: mixture})
-    gain = desk.gain(formulas.values(), mix.peak)
-    files = []
-    for index, kind in enumerate(wanted):
-        context.progress(0.2 + 0.8 * index / len(wanted), kind)
-        files.append(_deliver(context, desk.make(kind, formulas[kind], gain), info, source, residual))
+    # FFmpeg measures loudness without holding the interpreter: beside the rest, where a core is free.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loudness") as aside:
+        source = aside.submit(measure, mixture, check=context.check)
+        residual = compare.residual_db(mixture, list(stems.values()))
+        desk = _Desk(context, {**stems, products.MIXTURE: mixture})
+        gain = desk.gain(formulas.values(), mix.peak)
+        files = []
+        for index, kind in enumerate(wanted):
+            context.progress(0.2 + 0.8 * index / len(wanted), kind)
+            made = desk.make(kind, formulas[kind], gain)
+            files.append(_deliver(context, made, info, source=source, residual=residual, aside=aside))
     durable.remove_tree(scratch, reason="combined")
     return StageResult(data={"files": files, "residual_db": residual})
 

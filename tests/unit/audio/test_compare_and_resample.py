@@ -61,6 +61,18 @@ def test_a_lag_is_found_to_the_sample(tmp_path: Path, shift: int) -> None:
     assert lag(stored(tmp_path / "a", signal), stored(tmp_path / "b", later), 3000) == shift
 
 
+def test_rounding_is_no_lag_though_the_signal_repeats_itself() -> None:
+    tone = np.tile(np.sin(2 * np.pi * np.arange(50) / 50), 4000)[:, None].astype(np.float32)
+    rounded = np.rint(tone * 32768) / 32768
+    assert lag(tone, rounded, 200) == 0
+
+
+def test_one_sample_of_a_low_tone_is_a_lag() -> None:
+    time = np.arange(100_000) / 44_100
+    tone = (np.sin(2 * np.pi * 40 * time) * np.hanning(len(time)))[:, None].astype(np.float32)
+    assert lag(tone, np.concatenate([np.zeros((1, 1), np.float32), tone[:-1]]), 200) == 1
+
+
 def test_the_lag_of_signals_of_different_length_and_of_silence() -> None:
     signal = noise(5000)
     assert lag(signal, np.concatenate([np.zeros((100, 2), np.float32), signal]), 200) == 100
