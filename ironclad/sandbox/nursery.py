@@ -20,7 +20,7 @@ from ironclad.sandbox.running import NotStarted, environment
 
 _MODULE = "ironclad.sandbox.zygote"
 _IDLE_SECONDS = 30.0
-"""The longest pause between the orders of one song that is worth 30 MB of memory."""
+"""The longest pause between the orders of one song that is worth 34 MB of memory."""
 _END_SECONDS = 30.0
 _WORD = 64
 _FAILURES = 2
