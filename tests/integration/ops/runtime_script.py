@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 from ironclad import config, log
 from ironclad.errors import DatabaseUnavailable, MonoInput, PortInUse
 from ironclad.ops.service import leave, run_service
+from ironclad.ops.signals import STOP_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,32 @@ class Steady:
     def run(self, runtime: ServiceRuntime) -> None:
         runtime.ready()
         runtime.stopping.wait()
+
+
+class Deaf:
+    """Its main thread hears of no signal: the kernel gives each to another one."""
+
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        runtime.ready()
+        runtime.stopping.wait()
+
+
+class Borrowing:
+    """An event loop has taken over by what signals wake the interpreter."""
+
+    name = "notify"
+
+    def run(self, runtime: ServiceRuntime) -> None:
+        asyncio.run(self._serve(runtime))
+
+    @staticmethod
+    async def _serve(runtime: ServiceRuntime) -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: None)
+        runtime.ready()
+        await asyncio.to_thread(runtime.stopping.wait)
 
 
 class Chatty:
@@ -81,6 +110,8 @@ class Raises:
 
 KINDS: dict[str, Callable[[], Service]] = {
     "steady": Steady,
+    "deaf": Deaf,
+    "borrowing": Borrowing,
     "chatty": Chatty,
     "stubborn": Stubborn,
     "hung": Hung,

@@ -136,6 +136,17 @@ def test_signals_in_a_burst_from_a_dying_supervisor_are_one_request(start: Start
     assert directory.find(service.run, "notify") is None
 
 
+@pytest.mark.parametrize("kind", ["deaf", "borrowing"])
+def test_a_signal_is_heard_whatever_the_main_thread_does(start: Start, until: Until, kind: str) -> None:
+    service = start(kind)
+    until(lambda: service.has("READY", "1"), "READY")
+    service.process.terminate()
+    lines = service.lines()
+    assert service.process.returncode == 0
+    assert [line["event"] for line in lines].count("stopping") == 1
+    assert "stopping_at_once" not in {line["event"] for line in lines}
+
+
 def test_the_watchdog_hears_from_it_unless_it_hangs(start: Start, until: Until) -> None:
     steady, hung = start("steady", WATCHDOG_USEC="200000"), None
     until(lambda: steady.has("WATCHDOG", "1"), "a sign of life")
