@@ -122,11 +122,11 @@ class Zygote:
         """Import a target's module, once for all children to come."""
         if module in self._imported:
             return
-        self._imported.add(module)
         with suppress(Exception):  # the child imports it again, and says what is wrong
             importlib.import_module(module)
         if len(list(Path("/proc/self/task").iterdir())) != 1:
             raise OSError("an import started a thread: a lock that it holds would stay locked in a child")
+        self._imported.add(module)
         gc.collect()
         gc.freeze()  # a collection in a child would write to each object's head, and so copy its page
 
