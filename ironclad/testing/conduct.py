@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -161,23 +160,34 @@ def _allowed(held: float) -> float:
 def flat_over_songs(bench: Bench) -> None:
     """Memory does not grow from recording to recording: hosts live for days."""
     bench.sound()
+    held = _held(bench, _SONGS)
+    before, after, songs = min(held[1:4]), min(held[-3:]), _SONGS - 4
+    allowed = _allowed(before)
+    if after - before > allowed:
+        # What an allocator keeps goes up and down by more than that; what is never let go of only goes on growing.
+        songs += _SONGS
+        after = min(_held(bench, _SONGS)[-3:])
+        allowed *= 2
+    bench.figures["memory held"] = f"{after / 1e6:.0f} MB; {(after - before) / songs / 1e3:+.1f} kB for a song"
+    if after - before > allowed:
+        raise Broken(
+            f"the host holds {(after - before) / 1e6:.0f} MB more after {songs} songs of ten seconds",
+            "let go of everything of a recording when `separate` returns: lists, caches, graphs that grow",
+        )
+
+
+def _held(bench: Bench, songs: int) -> list[int]:
+    """Bytes that the host holds after each of so many songs. Raises as `_peak`."""
     held: list[int] = []
-    for _ in range(_SONGS):
+    for number in range(1, songs + 1):
         made = bench.separate(bench.long(SHORT_FRAMES), "plain")
         bench.forget(made)
         if made.error is not None:
-            raise Broken(f"{len(held) + 1} recordings one after the other: {made.said()}", "each must work")
+            raise Broken(f"{number} recordings one after the other: {made.said()}", "each must work")
         held.append(made.used.rss)
     if not all(held):
         raise NotJudged("this system does not tell how much memory a process has")
-    before, after = statistics.median(held[1:4]), statistics.median(held[-3:])
-    growth = (after - before) / (_SONGS - 4)
-    bench.figures["memory held"] = f"{after / 1e6:.0f} MB; {growth / 1e3:+.1f} kB for a song"
-    if after - before > _allowed(before):
-        raise Broken(
-            f"the host holds {(after - before) / 1e6:.0f} MB more after {_SONGS - 4} songs of ten seconds",
-            "let go of everything of a recording when `separate` returns: lists, caches, graphs that grow",
-        )
+    return held
 
 
 def killed(bench: Bench) -> None:
