@@ -119,7 +119,11 @@ class OpenVino:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes importing it fail: nothing of ours phones home
         import openvino  # noqa: PLC0415  # one of two, and not in every environment
 
-        hints = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1"}
+        hints = {
+            "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": "1",
+            # Each process would bind its threads to the first cores, and two hosts share one while others are idle.
+            "ENABLE_CPU_PINNING": "NO",
+        }  # fmt: skip
         self._request = openvino.Core().compile_model(str(path), "CPU", hints).create_infer_request()
         self._alone = alone
         self._compiled = compiled = self._request.get_compiled_model()
