@@ -288,10 +288,11 @@ def copy_verified(source: Path, target: Path) -> str:
         temporary.unlink(missing_ok=True)
 
 
-def move(source: Path, target: Path) -> None:
+def move(source: Path, target: Path, *, ours: bool = True) -> None:
     """Move a file to a free name: one rename on the same file system, else verified copy then unlink.
 
-    Raises FileExistsError if `target` exists.
+    Raises FileExistsError if `target` exists, and catalogue errors: what is missing or forbidden is the storage's
+    fault, and may be tried again, unless the file is a user's (not `ours`) and its new folder is not to blame.
     """
     try:
         _rename_noreplace(source, target)
@@ -299,11 +300,16 @@ def move(source: Path, target: Path) -> None:
         raise
     except OSError as exc:
         if exc.errno != errno.EXDEV:
-            reachable = os.access(target.parent, os.W_OK | os.X_OK)
-            with translated(source) if reachable else stored(target):
+            theirs = not ours and os.access(target.parent, os.W_OK | os.X_OK)
+            with translated(source) if theirs else stored(source if ours else target):
                 raise
-        copy_verified(source, target)
-        remove(source, reason=f"moved to {target}", ours=False)
+        try:
+            copy_verified(source, target)
+        except (SourceMissing, SourceUnreadable) as exc:
+            if ours:
+                raise StorageError(exc.detail, path=source) from exc
+            raise
+        remove(source, reason=f"moved to {target}", ours=ours)
         return
     with stored(target):
         fsync_dir(target.parent)

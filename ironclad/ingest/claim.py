@@ -248,7 +248,7 @@ def _transfer(job: Job, source: Path, target: Path, settings: Settings) -> None:
     elif job.ingest_mode == "link":
         durable.link_or_copy(source, target)
     else:
-        durable.move(source, target)
+        durable.move(source, target, ours=False)
 
 
 def _undo(job: Job, folder: Path) -> None:

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
-# These and `pipeline` run the same stages around what is their own, so every second or fourth point of them is enough.
-COUSINS = ("name-taken", "replace", "recall", "renamed")
 SLOW = "song"  # seconds a point: a sample must do
-WHOLE_RUNS = ("pipeline", *COUSINS)
+WHOLE_RUNS = ("pipeline", "name-taken", "replace", "recall", "renamed")  # of their pauses, too: each waits for a lease
 
 
 def _once(ledger: Ledger, matrix: str, name: str, part: int = 0) -> None:
@@ -43,7 +41,7 @@ def _parts(matrix: str) -> list[tuple[str, int]]:
 def test_killed_at_every_call(lab: Laboratory, ledger: Ledger, name: str, part: int) -> None:
     _once(ledger, "kill", name, part)
     base = experiments.baseline(lab, name)
-    step = 25 if name == SLOW else 2 if name in COUSINS else 1
+    step = 25 if name == SLOW else 1
     tally = experiments.kill(lab, base, base.points[::step][part :: parts("kill", name)])
     tally.part = part
     ledger.add("kill", tally)
@@ -54,8 +52,7 @@ def test_killed_at_every_call(lab: Laboratory, ledger: Ledger, name: str, part: 
 def test_every_call_fails_once(lab: Laboratory, ledger: Ledger, name: str, part: int) -> None:
     _once(ledger, "errno", name, part)
     base = experiments.baseline(lab, name)
-    step = 60 if name == SLOW else 5 if name in COUSINS else 2 if name == "pipeline" else 1
-    cases = experiments.errno_cases(base.points)[WHOLE_RUNS.index(name) if name in COUSINS else 0 :: step]
+    cases = experiments.errno_cases(base.points)[:: 60 if name == SLOW else 1]
     tally = experiments.fail(lab, base, cases[part :: parts("errno", name)])
     tally.part = part
     ledger.add("errno", tally)

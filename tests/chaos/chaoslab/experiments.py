@@ -24,7 +24,7 @@ ERRNOS = {
     "rmdir": ("EIO",), "ftruncate": ("EIO",), "mkdir": _DISK, "mkdirat": _DISK,
 }  # fmt: skip
 """What each call can say on a full, broken, foreign or vanished file system."""
-PARTS = {"pipeline": 6, "name-taken": 3, "replace": 3, "recall": 3, "renamed": 3, "skip": 2}
+PARTS = {"pipeline": 8, "name-taken": 8, "replace": 8, "recall": 8, "renamed": 8, "skip": 2}
 """Into how many parts the kills and errors of a long protocol are cut: an interrupted run loses one part at most."""
 
 

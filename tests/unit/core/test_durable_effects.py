@@ -441,20 +441,39 @@ def test_a_link_to_another_device_is_a_copy(tmp_path: Path, other_device: Path) 
 
 def test_whose_fault_a_failed_move_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SourceMissing):
+        durable.move(tmp_path / "none", tmp_path / "b", ours=False)
+    with pytest.raises(StorageError):
         durable.move(tmp_path / "none", tmp_path / "b")
     source = put(tmp_path / "a")
-    with pytest.raises(StorageError):
-        durable.move(source, tmp_path / "none" / "b")
+    for ours in (True, False):
+        with pytest.raises(StorageError):
+            durable.move(source, tmp_path / "none" / "b", ours=ours)
 
     def forbidden(_source: Path, _target: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(durable, "_rename_noreplace", forbidden)
     with pytest.raises(SourceUnreadable):
+        durable.move(source, tmp_path / "b", ours=False)
+    with pytest.raises(StorageError):  # an attempt is tried again; its job does not end for it
         durable.move(source, tmp_path / "b")
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
     with pytest.raises(StorageError):
-        durable.move(source, tmp_path / "b")
+        durable.move(source, tmp_path / "b", ours=False)
+
+
+def test_a_copy_of_ours_that_cannot_be_read_is_the_storages_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def across(_source: Path, _target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(durable, "_rename_noreplace", across)
+    with pytest.raises(SourceMissing):
+        durable.move(tmp_path / "none", tmp_path / "b", ours=False)
+    with pytest.raises(StorageError) as told:
+        durable.move(tmp_path / "none", tmp_path / "b")
+    assert told.value.retryable
 
 
 def test_a_link_is_a_second_name(tmp_path: Path) -> None:
