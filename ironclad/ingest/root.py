@@ -297,16 +297,17 @@ class RootWatch:
             self._scan_at = now + ingest.poll_seconds
             self.listed.set()
             return
-        unseen = 0.0 if self._scanned_at is None else now - self._scanned_at
         listing = scan(self._folder, self._rules, self._foreign)
         unannounced = 0
-        wall = time.time_ns()
+        wall, seen = time.time_ns(), time.monotonic()  # in this order: a pause between them makes a wait longer
+        # From where the last listing began to where this one ended: what came right behind that one is seen here, too.
+        unseen = 0.0 if self._scanned_at is None else seen - self._scanned_at
         in_flight = min(_IN_FLIGHT_SECONDS, ingest.rescan_seconds / 2) * 1e9
         for path, status in listing.files.items():
             if not self._register.knows(path) and wall - status.st_ctime_ns > in_flight:
                 unannounced += 1
             quiet = quiet_before(status.st_mtime_ns, wall, unseen, ingest.stability_seconds)
-            self._register.observe(path, status, now, quiet=quiet)
+            self._register.observe(path, status, seen, quiet=quiet)
         self._refuse(listing.refused)
         for path in self._register.known_paths:
             if path not in listing.files and path not in listing.refused and not listing.hides(path):
@@ -340,16 +341,17 @@ class RootWatch:
         """Hand over what has become complete, and what is refused."""
         self._take_at = now + _BATCH_SECONDS
         refused, self._refused = self._refused, {}
-        candidates = [self._refusal(path, status, rule) for path, (status, rule) in refused.items()]
-        away = self._attached().moved_on
-        for path in self._register.tracker.take_due(now):
-            found = examine(
-                path, now, settings=self._settings, root=self._root, folder=self._folder, register=self._register,
-                away=away,
-            )  # fmt: skip
-            if found is not None:
-                candidates.append(found)
-        self._receive(candidates)
+        with self._intake.first():
+            candidates = [self._refusal(path, status, rule) for path, (status, rule) in refused.items()]
+            away = self._attached().moved_on
+            for path in self._register.tracker.take_due(now):
+                found = examine(
+                    path, now, settings=self._settings, root=self._root, folder=self._folder, register=self._register,
+                    away=away,
+                )  # fmt: skip
+                if found is not None:
+                    candidates.append(found)
+            self._receive(candidates)
 
     def _refusal(self, path: str, status: os.stat_result, rule: Rule) -> Candidate:
         file = self._folder / path
