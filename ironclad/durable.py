@@ -29,6 +29,7 @@ _CHUNK = 1 << 20
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16,32}\.(\d+\.)?(tmp|part|gone)")
+_STAYS = {errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS, errno.ENOTDIR}
 _NO_NOREPLACE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
@@ -383,15 +384,21 @@ def remove_tree(path: Path, *, reason: str) -> None:
 
 
 def remove_empty_folder(path: Path) -> bool:
-    """Delete a folder if there is nothing in it. False, with nothing done, if there is or if it may not be deleted."""
+    """Delete a folder if there is nothing in it. False, with nothing done, if there is or if it may not be deleted.
+
+    Raises `StorageError` if the disk fails: then nobody knows, and it is to be tried again.
+    """
     try:
         path.rmdir()
     except FileNotFoundError:
         return True
-    except OSError:
-        return False
+    except OSError as exc:
+        if exc.errno in _STAYS:
+            return False
+        with stored(path):
+            raise
     _note("unlink", path)
-    with translated(path):
+    with stored(path):
         fsync_dir(path.parent)
     return True
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ironclad import durable, log
+from ironclad.errors import IroncladError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +48,8 @@ class Tidy:
                     self._folders.discard(folder)
             except FileNotFoundError:
                 self._folders.discard(folder)
-            except OSError:
-                continue
+            except (OSError, IroncladError):
+                continue  # the next listing tries again
         if removed:
             log.get(root=str(self._root)).info("empty_folders_removed", folders=removed)
         return removed

@@ -540,6 +540,24 @@ def test_only_an_empty_folder_is_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["full"]
 
 
+@pytest.mark.parametrize(
+    ("code", "known"), [(errno.EACCES, True), (errno.EBUSY, True), (errno.EIO, False), (errno.ESTALE, False)]
+)
+def test_a_folder_that_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, known: bool
+) -> None:
+    def rmdir(_path: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(Path, "rmdir", rmdir)
+    if known:
+        assert not durable.remove_empty_folder(tmp_path / "empty")
+    else:
+        with pytest.raises(StorageError):
+            durable.remove_empty_folder(tmp_path / "empty")
+
+
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+import os
+from pathlib import Path
 
 import pytest
 
 from ironclad.ingest.tidy import QUIET_SECONDS, Tidy
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -61,3 +60,16 @@ def test_a_folder_that_is_gone_is_forgotten(tmp_path: Path, album: Path) -> None
     album.rmdir()
     far = album.parent.stat().st_mtime + QUIET_SECONDS
     assert tidy.run(far) == ["ana/Artist"]
+
+
+def test_a_disk_that_fails_is_asked_again_later(tmp_path: Path, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rmdir(_path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    tidy = Tidy(tmp_path, keep_first=True)
+    tidy.emptied("ana/Artist/Album/1.mp3")
+    later = album.stat().st_mtime + 2 * QUIET_SECONDS
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rmdir", rmdir)
+        assert tidy.run(later) == []
+    assert tidy.run(later) == ["ana/Artist/Album"]
