@@ -72,4 +72,4 @@ def test_a_disk_that_fails_is_asked_again_later(tmp_path: Path, album: Path, mon
     with monkeypatch.context() as broken:
         broken.setattr(Path, "rmdir", rmdir)
         assert tidy.run(later) == []
-    assert tidy.run(later) == ["ana/Artist/Album"]
+    assert tidy.run(later) == ["ana/Artist/Album", "ana/Artist"]
