@@ -32,6 +32,7 @@ from ironclad.sections import (
     TraceSettings,
 )
 from ironclad.worksections import (
+    ApiSettings,
     DiskSettings,
     DispatchSettings,
     EngineSettings,
@@ -45,10 +46,12 @@ from ironclad.worksections import (
     ServiceSettings,
     VirusSettings,
     WatchRoot,
+    is_loopback,
 )
 
 __all__ = [
     "PREFIX",
+    "ApiSettings",
     "DiskSettings",
     "DispatchSettings",
     "EngineSettings",
@@ -65,6 +68,7 @@ __all__ = [
     "WatchRoot",
     "default_data_dir",
     "find_file",
+    "is_loopback",
     "load",
     "load_with_origins",
 ]
@@ -109,6 +113,7 @@ class Settings(BaseSettings):
     dispatch: DispatchSettings = Field(default_factory=DispatchSettings, description="From the queue to Prefect.")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="The Prefect server.")
     services: ServiceSettings = Field(default_factory=ServiceSettings, description="Health and metrics.")
+    api: ApiSettings = Field(default_factory=ApiSettings, description="The control API.")
     disk: DiskSettings = Field(default_factory=DiskSettings, description="The disk floor.")
     prune: PruneSettings = Field(default_factory=PruneSettings, description="What is deleted after a while.")
     backup: BackupSettings = Field(default_factory=BackupSettings, description="Dumps of the database.")

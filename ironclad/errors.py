@@ -438,6 +438,56 @@ class BadRequest(IroncladError):
     links = ("cli.md",)
 
 
+class Unauthorised(IroncladError):
+    """The request carries no valid token."""
+
+    code = "E_UNAUTHORISED"
+    kind = ErrorKind.CONFIG
+    hint = "`ironclad api tokens create` makes one; send it as `Authorization: Bearer …`."
+    links = ("api.md",)
+
+
+class Forbidden(IroncladError):
+    """The token does not allow this."""
+
+    code = "E_FORBIDDEN"
+    kind = ErrorKind.CONFIG
+    hint = "Use a token of another role; `ironclad api tokens list` shows which there are."
+    links = ("api.md",)
+
+
+class HostRefused(BadRequest):
+    """The request asks for a host that is not this one."""
+
+    code = "E_HOST"
+    hint = "Add the name to api.allowed_hosts if clients are meant to use it."
+    links = ("api.md",)
+
+
+class DigestMismatch(BadRequest):
+    """What arrived is not what was sent."""
+
+    code = "E_UPLOAD_DIGEST"
+    hint = "Send it again; if it happens again, check how the sender makes the digest."
+    links = ("api.md",)
+
+
+class RangeOutside(BadRequest):
+    """The file is shorter than the part that was asked for."""
+
+    code = "E_RANGE"
+    hint = "Ask for its size first (HEAD)."
+    links = ("api.md",)
+
+
+class RequestTimeout(BadRequest):
+    """The client fell silent in the middle of its request."""
+
+    code = "E_REQUEST_TIMEOUT"
+    hint = "Send it again; nothing is left of what had arrived."
+    links = ("api.md",)
+
+
 # --- try again later -------------------------------------------------------------------------------------------------
 
 
@@ -458,6 +508,26 @@ class StorageError(IroncladError):
     kind = ErrorKind.RESOURCE
     retryable = True
     hint = "Check the disk, the mount and the permissions of the data folder."
+
+
+class TooBusy(IroncladError):
+    """As many clients as allowed are connected."""
+
+    code = "E_TOO_BUSY"
+    kind = ErrorKind.RESOURCE
+    retryable = True
+    hint = "Come again in a few seconds, or raise api.connections or api.listeners."
+    links = ("api.md",)
+
+
+class Stopping(IroncladError):
+    """The service is being stopped."""
+
+    code = "E_STOPPING"
+    kind = ErrorKind.RESOURCE
+    retryable = True
+    hint = "Come again in a few seconds: it is probably being started again."
+    links = ("api.md",)
 
 
 class OutOfMemory(IroncladError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path  # noqa: TC003 - pydantic evaluates annotations
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from ironclad.sections import Positive, PositiveInt, Section
 
@@ -215,6 +216,40 @@ class ServiceSettings(Section):
     host: str = Field("127.0.0.1", description="Where services answer /health and /metrics.")
     base_port: int = Field(9640, ge=0, le=65000, description="First port of the services; 0 takes free ones.")
     stop_seconds: Positive = Field(105.0, description="How long `ironclad up` waits for a service to stop.")
+
+
+class ApiSettings(Section):
+    """The control API."""
+
+    enabled: bool = Field(False, description="Whether `ironclad up` starts it; `ironclad run api` does in any case.")
+    host: str = Field("127.0.0.1", description="Where it listens. Other machines belong behind a proxy with TLS.")
+    port: int = Field(9700, ge=0, le=65535, description="Its port; 0 takes a free one.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names, beside loopback ones, under which clients may ask for it (`music.example.org`, "
+        "`*.example.org`; `*` is any). Needed where it listens on more than loopback.",
+    )
+    connections: PositiveInt = Field(100, description="Clients at a time; more are told to come again.")
+    listeners: PositiveInt = Field(20, description="Clients that follow its events at a time.")
+    stop_seconds: Positive = Field(
+        20.0, description="How long downloads may go on when it stops; uploads and listeners end at once."
+    )
+
+    @model_validator(mode="after")
+    def _exposed_knowingly(self) -> Self:
+        if not is_loopback(self.host) and not self.allowed_hosts:
+            raise ValueError(f"host {self.host!r} is more than loopback: name in allowed_hosts what clients call it by")
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address or name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class DiskSettings(Section):

@@ -52,6 +52,7 @@ _STAGE = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 9
 _PICKUP = (0.1, 0.5, 1.0, 2.0, 5.0, 6.0, 7.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 _LONG = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0)
 _RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_ANSWER = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _SEND = (0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 
 _EVERYWHERE: Final = (
@@ -174,12 +175,25 @@ _NOTIFY: Final = (
     MetricSpec("ironclad_notify_outbox_rows", _G, "Outbox rows that wait or are dead.", "notify", ("state",)),
     MetricSpec("ironclad_notify_outbox_oldest_age_seconds", _G, "Age of the row that is overdue longest.", "notify"),
 )  # fmt: skip
+_API: Final = (
+    MetricSpec(
+        "ironclad_api_requests_total", _C, "Requests answered; status 499: the client went away.", "api",
+        ("method", "route", "status"),
+    ),
+    MetricSpec(
+        "ironclad_api_request_duration_seconds", _H, "From a request's head to the end of its answer.", "api",
+        ("method", "route"), _ANSWER,
+    ),
+    MetricSpec("ironclad_api_refused_tokens_total", _C, "Requests without a valid token.", "api", ("reason",)),
+    MetricSpec("ironclad_api_upload_bytes_total", _C, "Bytes of songs that arrived, kept or not.", "api"),
+    MetricSpec("ironclad_api_listeners", _G, "Clients that follow the events.", "api"),
+)  # fmt: skip
 _SUPERVISOR: Final = (
     MetricSpec("ironclad_supervised_up", _G, "Whether a supervised process is ready.", "supervisor", ("service",)),
     MetricSpec("ironclad_supervised_starts_total", _C, "Starts of a supervised process.", "supervisor", ("service",)),
 )
 
 METRICS: Final[tuple[MetricSpec, ...]] = (
-    *_EVERYWHERE, *_QUEUE, *_INSTALLATION, *_WATCH, *_WORKER, *_NOTIFY, *_SUPERVISOR
+    *_EVERYWHERE, *_QUEUE, *_INSTALLATION, *_WATCH, *_WORKER, *_NOTIFY, *_API, *_SUPERVISOR
 )  # fmt: skip
 """Every metric, grouped as the documents show them."""

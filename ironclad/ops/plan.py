@@ -78,6 +78,8 @@ def units(
     plan += [Unit("watch", command("watch"), ready), Unit("dispatch", command("dispatch"), ready, uses=prefect)]
     if settings.notify.channels:  # without one there is nobody to tell, and its memory would be for nothing
         plan.append(Unit("notify", command("notify"), ready))
+    if settings.api.enabled:
+        plan.append(Unit("api", command("api"), ready))
     # Workers load their libraries while the Prefect server starts, which takes longest of all.
     plan += [Unit(name, command(name), ready, uses=prefect) for name in map(directory.worker, settings.pools)]
     return tuple(plan)

@@ -66,6 +66,7 @@ class Installation:
         )
         self.layout = self.settings.layout
         self.services = (*SERVICES, *(("notify",) if self.settings.notify.channels else ()))
+        self.services += ("api",) if self.settings.api.enabled else ()
         self.server = EmbeddedServer(self.layout.postgres)
         self._process: subprocess.Popen[bytes] | None = None
 

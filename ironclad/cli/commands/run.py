@@ -21,7 +21,7 @@ _WORKER = "worker"
 def run(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="SERVICE", help="watch, dispatch, notify, prefect, worker or postgres.")
+        str, typer.Argument(metavar="SERVICE", help="watch, dispatch, notify, api, prefect, worker or postgres.")
     ],
     *,
     pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="Of a worker.")] = None,

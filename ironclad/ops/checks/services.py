@@ -127,6 +127,7 @@ def services(settings: Settings) -> list[Outcome]:
 
     names = ["watch", "dispatch", *(["prefect"] if settings.prefect.api_url is None else [])]
     names += ["notify"] if settings.notify.channels else []
+    names += ["api"] if settings.api.enabled else []
     found = []
     for name in [*names, *map(directory.worker, settings.pools)]:
         announcement = _service(settings, name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ironclad.errors import DatabaseUnavailable, NotFound, SchemaMismatch
-from ironclad.ops import directory, plan, service
+from ironclad.ops import directory, fronts, plan, service
 from ironclad.ops.heartbeat import libpq_url
 
 if TYPE_CHECKING:
     from ironclad.config import Settings
 
-_PLAIN: Final = ("watch", "dispatch", "notify", "prefect", plan.POSTGRES)
+_PLAIN: Final = ("watch", "dispatch", "notify", "api", "prefect", plan.POSTGRES)
 
 
 def load(name: str, settings: Settings, forked: object = None) -> service.Service:
@@ -38,6 +38,14 @@ def load(name: str, settings: Settings, forked: object = None) -> service.Servic
         from ironclad.ops.services.postgres_service import PostgresService  # noqa: PLC0415
 
         return PostgresService()
+    return _front(name, settings, forked)
+
+
+def _front(name: str, settings: Settings, forked: object) -> service.Service:
+    """A service that lives in a front: this layer knows no more of it than its name."""
+    if name == "api":
+        made: service.Service = fronts.load("api")()
+        return made
     from ironclad.ops.services.front_service import FrontService  # noqa: PLC0415
 
     if name == "prefect":

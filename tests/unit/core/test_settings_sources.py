@@ -255,3 +255,15 @@ def test_the_data_folder_is_absolute_and_home_is_known(monkeypatch: pytest.Monke
     assert load({"data_dir": "~/music"}, {}).layout.root == Path("/home/ana/music")
     assert load({"data_dir": "here"}, {}).layout.root == tmp_path / "here"
     assert config.default_data_dir().name == "ironclad"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_the_api_listens_on_loopback_without_further_ado(host: str) -> None:
+    assert load({"api": {"host": host}}, environ={}).api.allowed_hosts == ()
+
+
+@pytest.mark.parametrize("host", [".".join("0000"), "::", "192.168.1.5", "music.example.org"])
+def test_the_api_listens_elsewhere_only_if_its_names_are_given(host: str) -> None:
+    with pytest.raises(ConfigError, match="more than loopback"):
+        load({"api": {"host": host}}, environ={})
+    assert load({"api": {"host": host, "allowed_hosts": ["music.example.org"]}}, environ={}).api.host == host

@@ -40,6 +40,13 @@ def test_the_notifier_is_started_when_there_is_somebody_to_tell() -> None:
     assert set(unit.needs) == {"postgres", "schema"}
 
 
+def test_the_api_is_started_when_the_settings_say_so() -> None:
+    assert "api" not in planned()
+    unit = planned(api={"enabled": True})["api"]
+    assert unit.command[-2:] == ("ironclad.ops.services", "api")
+    assert set(unit.needs) == {"postgres", "schema"}
+
+
 def test_needs_come_before_those_who_need_them() -> None:
     seen: set[str] = set()
     for unit in planned().values():
