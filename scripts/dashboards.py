@@ -366,6 +366,35 @@ DASHBOARDS: Final[dict[str, tuple[Panel, ...]]] = {
                 (f"max by (state) (ironclad_notify_outbox_rows){_NONE}", "{{state}}"),
             ),
         ),
+        Panel(
+            "Requests to the API, 1 h",
+            (
+                (
+                    f"sum by (method, route, status) (increase(ironclad_api_requests_total[1h])){_NONE}",
+                    "{{status}} {{method}} {{route}}",
+                ),
+                (f"sum by (reason) (increase(ironclad_api_refused_tokens_total[1h])){_NONE}", "token {{reason}}"),
+                (f"sum(ironclad_api_listeners){_NONE}", "listeners"),
+            ),
+        ),
+        Panel(
+            "Answers of the API, 95 %",
+            (
+                (
+                    (
+                        "histogram_quantile(0.95, sum by (le, route) "
+                        f"(rate(ironclad_api_request_duration_seconds_bucket[1h]))){_NONE}"
+                    ),
+                    "{{route}}",
+                ),
+            ),
+            "s",
+        ),
+        Panel(
+            "Songs sent to the API",
+            ((f"sum(rate(ironclad_api_upload_bytes_total[$__rate_interval])){_NONE}", "received"),),
+            "Bps",
+        ),
     ),
 }
 """Every dashboard: its panels in reading order."""
