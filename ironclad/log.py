@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SECRET_KEY = re.compile(r"password|passwd|secret|token|api_?key|authorization", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\w+://[^/\s:@]*):[^@\s/]+@")
 _WORD_PASSWORD = re.compile(r"(\bpass(?:word|wd)?\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)  # libpq's key=value form
+_TOKEN = re.compile(r"\bicl_[A-Za-z0-9_-]{8,}")  # of the control API
 _NOT_SECRET = {"lease_token"}
 
 
@@ -29,6 +30,8 @@ def masked(value: Any) -> Any:
     if isinstance(value, str):
         if "://" in value:
             value = _URL_PASSWORD.sub(r"\1:***@", value)
+        if "icl_" in value:
+            value = _TOKEN.sub("icl_***", value)
         return _WORD_PASSWORD.sub(r"\1***", value) if "=" in value else value
     if isinstance(value, Mapping):
         return {key: "***" if _secret(str(key)) else masked(item) for key, item in value.items()}

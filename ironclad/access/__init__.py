@@ -1,1 +1,1 @@
-"""Users, roles, tokens and quotas."""
+"""Who may do what through the control API: roles, and the tokens that carry them."""

@@ -75,6 +75,7 @@ COMMANDS: Final = (
     Entry("upgrade", "Look before an upgrade, and migrate with a dump first.", "upgrade"),
     Entry("backup", "Dump the database, prove dumps by restoring them, restore one.", "backup"),
     Entry("notify", "Alerts, silences, dead letters; try a channel.", "notify"),
+    Entry("api", "Make, list and revoke tokens of the control API.", "api"),
     Entry("doctor", "Check the installation; each problem comes with what to do.", "doctor"),
     Entry("health", "Show how services and what they depend on are, and were.", "health"),
     Entry("logs", "Show the logs of a job or of the services.", "logs"),

@@ -73,6 +73,27 @@ def size(count: float) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def parse_until(text: str, now: datetime | None = None) -> datetime:
+    """A moment to come: a length of time from now (`12h`, `90d`), or an ISO date or time (UTC if bare).
+
+    Raises `BadRequest`, also for what is past.
+    """
+    now = now or datetime.now(UTC)
+    match = _SINCE.fullmatch(text.strip().lower())
+    try:
+        at = (
+            now + timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+            if match is not None
+            else datetime.fromisoformat(text.strip())
+        )
+    except (ValueError, OverflowError) as exc:
+        raise BadRequest(f"{text!r} is no time; write 12h, 90d, or a date like 2030-01-31.") from exc
+    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    if at <= now:
+        raise BadRequest(f"{text!r} is past.")
+    return at
+
+
 def parse_since(text: str, now: datetime | None = None) -> datetime:
     """A moment: a length of time before now (`90s`, `15m`, `2h`, `3d`, `1w`), or an ISO date or time (UTC if bare).
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ironclad.db.session import Database
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; a test holds it to the migration scripts, so that a check needs no Alembic."""
 
 MIN_CODE = "0.1"

@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from ironclad.db import notify_tables  # noqa: F401 - so that whoever knows these tables knows all of them
+from ironclad.db import access_tables, notify_tables  # noqa: F401 - so that whoever knows these tables knows all of them
 from ironclad.db.columns import UTC
 from ironclad.db.columns import document as _json
 from ironclad.db.columns import moment as _time

@@ -94,3 +94,21 @@ def test_what_is_no_time_is_refused_with_examples(since: str) -> None:
 
 def test_short_ids_are_the_end_that_commands_accept() -> None:
     assert text.short_id("01a2035f-8f76-7664-9c35-636d89bcf644") == "89bcf644"
+
+
+@pytest.mark.parametrize(
+    ("until", "at"),
+    [
+        ("12h", NOW + timedelta(hours=12)),
+        ("90d", NOW + timedelta(days=90)),
+        ("2030-01-31", datetime(2030, 1, 31, tzinfo=UTC)),
+    ],
+)
+def test_a_time_to_come(until: str, at: datetime) -> None:
+    assert text.parse_until(until, NOW) == at
+
+
+@pytest.mark.parametrize("until", ["", "soon", "0d", "2026-02-28", "999999999999w"])
+def test_what_is_past_or_no_time_is_refused(until: str) -> None:
+    with pytest.raises(BadRequest):
+        text.parse_until(until, NOW)

@@ -83,6 +83,7 @@ def test_a_terminal_gets_words(out: io.StringIO) -> None:
         ("dsn", "host=h password=hunter2 user=u", "host=h password=*** user=u"),
         ("dsn", "host=h PASSWORD = 'two words' user=u", "host=h PASSWORD = *** user=u"),
         ("text", "a=b bypass=1", "a=b bypass=1"),
+        ("text", "Bearer icl_0123456789abcdef-_x was sent", "Bearer icl_*** was sent"),
         ("nested", {"deep": [{"password": "x", "url": "a://b:c@d"}]}, {"deep": [{"password": "***", "url": "a://b:***@d"}]}),
         ("pair", ("a://b:c@d", 1), ["a://b:***@d", 1]),
         ("number", 7, 7),
