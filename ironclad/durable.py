@@ -289,10 +289,19 @@ def copy_verified(source: Path, target: Path) -> str:
         temporary.unlink(missing_ok=True)
 
 
+def _version(path: Path) -> tuple[int, ...] | None:
+    """What tells one version of a file from another; None if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return None
+
+
 def move(source: Path, target: Path, *, ours: bool = True) -> None:
     """Move a file to a free name: one rename on the same file system, else verified copy then unlink.
 
-    Raises FileExistsError if `target` exists, and catalogue errors: what is missing or forbidden is the storage's
+    Raises FileExistsError if `target` exists, `OutputInvalid` if the source changed before it could be removed (then
+    nothing was moved), and catalogue errors: what is missing or forbidden is the storage's
     fault, and may be tried again, unless the file is a user's (not `ours`) and its new folder is not to blame.
     """
     try:
@@ -304,12 +313,18 @@ def move(source: Path, target: Path, *, ours: bool = True) -> None:
             theirs = not ours and os.access(target.parent, os.W_OK | os.X_OK)
             with translated(source) if theirs else stored(source if ours else target):
                 raise
+        before = _version(source)
         try:
             copy_verified(source, target)
-        except (SourceMissing, SourceUnreadable) as exc:
+        except (SourceMissing, SourceUnreadable) as failed:
             if ours:
-                raise StorageError(exc.detail, path=source) from exc
+                raise StorageError(failed.detail, path=source) from failed
             raise
+        if not target.exists():
+            raise StorageError(f"{target} went away", path=target) from exc
+        if _version(source) not in {before, None}:  # reading the copy back takes its time: what came since stays
+            remove(target, reason="another file has taken the name of the one that was copied")
+            raise OutputInvalid(f"{source} changed while it was copied", path=source) from exc
         remove(source, reason=f"moved to {target}", ours=ours)
         return
     with stored(target):

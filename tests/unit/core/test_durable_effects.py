@@ -433,6 +433,54 @@ def test_a_move_to_another_device_copies_then_deletes(tmp_path: Path, other_devi
     assert (source.read_bytes(), names(other_device)) == (b"new", ["b"])
 
 
+@pytest.mark.parametrize("how", ["written", "replaced"])
+def test_what_comes_under_the_name_while_a_copy_is_read_back_stays(
+    tmp_path: Path, other_device: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    source, target = put(tmp_path / "a"), other_device / "b"
+    read_back = durable.digest
+
+    def late(path: Path) -> str:
+        put(source, b"the next one") if how == "written" else put(tmp_path / "c", b"the next one").replace(source)
+        return read_back(path)
+
+    monkeypatch.setattr(durable, "digest", late)
+    with pytest.raises(OutputInvalid, match="changed while"):
+        durable.move(source, target, ours=False)
+    assert (source.read_bytes(), names(other_device)) == (b"the next one", [])
+
+
+def test_a_source_whose_copy_was_taken_away_stays(
+    tmp_path: Path, other_device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = put(tmp_path / "a"), other_device / "b"
+    publish = durable.publish
+
+    def taken(temporary: Path, final: Path) -> None:
+        publish(temporary, final)
+        final.unlink()
+
+    monkeypatch.setattr(durable, "publish", taken)
+    with pytest.raises(StorageError, match="went away"):
+        durable.move(source, target)
+    assert source.read_bytes() == b"data"
+
+
+def test_a_source_that_went_away_after_it_was_copied_was_moved(
+    tmp_path: Path, other_device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = put(tmp_path / "a"), other_device / "b"
+    publish = durable.publish
+
+    def taken(temporary: Path, final: Path) -> None:
+        publish(temporary, final)
+        source.unlink()
+
+    monkeypatch.setattr(durable, "publish", taken)
+    durable.move(source, target)
+    assert target.read_bytes() == b"data"
+
+
 def test_a_link_to_another_device_is_a_copy(tmp_path: Path, other_device: Path) -> None:
     source = put(tmp_path / "a")
     durable.link_or_copy(source, other_device / "b")
