@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -89,9 +90,12 @@ def refile(
 def _carry(root: Path, source: PurePosixPath, target: PurePosixPath) -> None:
     old, new = root / source, root / target
     durable.make_dirs(new.parent)
+    receipt = sidecar(old).exists()
+    if receipt and os.path.lexists(sidecar(new)):  # said before anything has moved: the two stay together
+        raise StorageError(f"the receipt of {target} exists already and is not one of ours", path=new)
     try:
         durable.move(old, new)
-        if sidecar(old).exists():
+        if receipt:
             durable.move(sidecar(old), sidecar(new))
     except FileExistsError as exc:
         raise StorageError(f"{target} exists already and is not one of ours", path=new) from exc
@@ -101,6 +105,6 @@ def _remove_empty(root: Path, folders: Iterable[PurePosixPath]) -> None:
     """Remove the folders that the moves have emptied, and their parents below `root`. Others' files keep theirs."""
     for folder in sorted(folders, key=lambda path: -len(path.parts)):
         current = root / folder
-        while current != root and root in current.parents and current.is_dir() and not any(current.iterdir()):
-            durable.remove_tree(current, reason="emptied by refiling the library")
+        # Only if it is empty at that very moment: workers go on publishing while a library is refiled.
+        while current != root and root in current.parents and durable.remove_empty_folder(current):
             current = current.parent

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -115,3 +116,30 @@ def test_it_can_be_stopped_and_gone_on_with(tmp_path: Path) -> None:
     assert files(tmp_path) == {"Song 1.flac": "a/1.flac", "a/2.flac": "a/2.flac"}
     list(refile(tmp_path, moves[1:]))
     assert files(tmp_path) == {"Song 1.flac": "a/1.flac", "Song 2.flac": "a/2.flac"}
+
+
+def test_a_file_that_comes_into_a_folder_just_as_it_is_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library(tmp_path, "Ann/Album/1.flac")
+    album = tmp_path / "Ann" / "Album"
+    for removal in ("rename", "rmdir"):
+        remove = getattr(Path, removal)
+
+        def late(path: Path, *arguments: Path, remove: Any = remove) -> Any:
+            if path == album:  # a worker publishes the album's next song
+                (album / "2.flac").write_text("published")
+            return remove(path, *arguments)
+
+        monkeypatch.setattr(Path, removal, late)
+    list(refile(tmp_path, plan_refile([(PurePosixPath("Ann/Album/1.flac"), name(1))], FLAT)))
+    assert files(tmp_path) == {"Ann/Album/2.flac": "published", "Song 1.flac": "Ann/Album/1.flac"}
+
+
+def test_a_strangers_receipt_in_the_way_moves_nothing(tmp_path: Path) -> None:
+    library(tmp_path, "x.flac")
+    sidecar(tmp_path / "Song.flac").write_text("left by somebody")
+    with pytest.raises(StorageError, match="receipt"):
+        list(refile(tmp_path, plan_refile([(PurePosixPath("x.flac"), name(1, "Song"))], FLAT)))
+    assert files(tmp_path) == {"x.flac": "x.flac"}
+    assert sidecar(tmp_path / "x.flac").read_text() == "receipt of x.flac"
