@@ -9,8 +9,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ironclad import durable
-from ironclad.errors import DatabaseUnavailable, SourceMissing
+from ironclad import durable, log
+from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing, StorageError
 from ironclad.ingest import skipped
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, record
@@ -106,7 +106,7 @@ def settle(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool
             if archived.is_file():
                 if time.monotonic() - begun > _STALE_SECONDS:
                     raise DatabaseUnavailable("The lock on the job may be lost; its original is filed next time.")
-                durable.move(archived, folder / job.archive_name)
+                _file(archived, folder / job.archive_name)
                 durable.remove_tree(archived.parent, reason="filed under error/")
             session.execute(sa.text("UPDATE job SET filed = true WHERE job_uuid = :job"), {"job": job_uuid})
             record(session, job_uuid, "filed", actor="filing", attempt=job.attempt, folder=folder.name)
@@ -116,13 +116,34 @@ def settle(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool
         skipped.write(database, layout)
 
 
+def _file(archived: Path, target: Path) -> None:
+    try:
+        durable.move(archived, target)
+    except FileExistsError as exc:
+        # A move to another file system (or by a link, where that is how files move) was cut short before its last step.
+        with durable.stored(target):
+            whole = durable.digest(target) == durable.digest(archived)
+        if not whole:
+            raise StorageError(f"{target} and {archived} differ; one of them is damaged.", path=target) from exc
+        durable.remove(archived, reason="filed under error/")
+
+
 def sweep(database: Database, settings: Settings) -> int:
-    """File the originals of failed jobs that nobody filed yet (their worker was killed). Returns how many."""
+    """File the originals of failed jobs that nobody filed yet (their worker was killed). Returns how many there were.
+
+    One that cannot be filed now does not keep the others from it. Raises `DatabaseUnavailable`.
+    """
     with database.session() as session:
         waiting = session.scalars(
             sa.text("SELECT job_uuid FROM job WHERE state IN ('failed', 'quarantined') AND NOT filed LIMIT :batch"),
             {"batch": _BATCH},
         ).all()
     for job_uuid in waiting:
-        settle(database, settings, UUID(str(job_uuid)), wait=False)  # a stopped process must not stop the dispatcher
+        try:
+            # Without waiting: a process that was stopped must not stop the dispatcher.
+            settle(database, settings, UUID(str(job_uuid)), wait=False)
+        except DatabaseUnavailable:
+            raise
+        except (IroncladError, OSError) as exc:
+            log.get().warning("filing_failed", job_uuid=str(job_uuid), error=str(exc))
     return len(waiting)
