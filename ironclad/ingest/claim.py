@@ -21,7 +21,7 @@ import stat as stat_module
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from ironclad.jobs.submit import NewJob
 
 _NANO = 1_000_000_000
+_CANCELLED = sa.text(
+    "SELECT job_uuid, archive_name, content_hash FROM job WHERE state = 'cancelled' AND content_hash IS NULL"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +141,32 @@ def finish(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool
             return Outcome(job_uuid, JobState.RECEIVED)
         with database.session() as session:
             job = load(session, job_uuid)
+        if job.state == JobState.CANCELLED and _forgotten(job, folder):
+            _remember(database, settings, job, folder)
         if job.state != JobState.RECEIVED:
             return Outcome(job_uuid, JobState(job.state))
         return _conclude(database, settings, job, folder)
+
+
+def _forgotten(job: Job | sa.Row[Any], folder: Path) -> bool:
+    """Whether a job was cancelled while its file was on the way to the archive, or just after."""
+    return job.content_hash is None and (folder / job.archive_name).is_file()
+
+
+def _remember(database: Database, settings: Settings, job: Job, folder: Path, digest: str | None = None) -> None:
+    """Write down that a cancelled job has its file: without that it could not be retried, and nobody has the file."""
+    try:
+        found = digest or _digest(job, folder / job.archive_name, settings)
+    except (IroncladError, OSError):
+        return  # somebody still writes it; the next `recover` comes by again
+    with database.session() as session:
+        session.execute(
+            sa.text(
+                "UPDATE job SET content_hash = :digest "
+                "WHERE job_uuid = :job AND state = 'cancelled' AND content_hash IS NULL"
+            ),
+            {"job": job.job_uuid, "digest": found},
+        )
 
 
 def _conclude(database: Database, settings: Settings, job: Job, folder: Path) -> Outcome:
@@ -162,6 +188,7 @@ def _conclude(database: Database, settings: Settings, job: Job, folder: Path) ->
         with database.session() as session:
             return Outcome(job_uuid, submit.claimed(session, job_uuid, digest))
     except IllegalTransition:  # cancelled by somebody in this very moment; the file stays in the archive
+        _remember(database, settings, job, folder, digest)
         with database.session() as session:
             return Outcome(job_uuid, JobState(load(session, job_uuid).state))
 
@@ -190,9 +217,11 @@ class Recovery:
 
 
 def recover(database: Database, settings: Settings) -> Recovery:
-    """Finish every claim that a crash, a full disk or a lost database left in `received`."""
+    """Finish every claim that a crash, a full disk or a lost database left in `received`, cancelled since or not."""
     with database.session() as session:
         waiting = list(session.scalars(sa.text("SELECT job_uuid FROM job WHERE state = 'received' ORDER BY job_uuid")))
+        cancelled = session.execute(_CANCELLED).all()
+    waiting += [row.job_uuid for row in cancelled if _forgotten(row, settings.layout.archive_of(row.job_uuid))]
     outcomes = [_recover_one(database, settings, job_uuid) for job_uuid in waiting]
     return Recovery(
         finished=tuple(o for o in outcomes if o.state is not JobState.RECEIVED),

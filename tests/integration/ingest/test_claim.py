@@ -314,6 +314,48 @@ def test_a_cancelled_claim_touches_nothing(bench: Bench) -> None:
     assert path.exists()
 
 
+@pytest.mark.parametrize("how", ["in the middle", "after a crash"])
+def test_a_job_that_was_cancelled_while_its_file_was_taken_can_be_retried(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    path = bench.drop("ana/a.mp3")
+    job_uuid = received(bench, path)
+    (job,) = bench.jobs()
+
+    def cancel() -> None:
+        with bench.database.session() as session:
+            control.cancel(session, job_uuid, actor="user:ana")
+
+    if how == "in the middle":
+        move = durable.move
+
+        def slow(source: Path, target: Path, *, ours: bool) -> None:
+            move(source, target, ours=ours)
+            cancel()
+
+        monkeypatch.setattr(durable, "move", slow)
+        assert finish(bench, job_uuid).state is JobState.CANCELLED
+    else:
+        durable.make_dirs(bench.archived(job).parent)
+        durable.move(path, bench.archived(job))
+        cancel()
+        claim.recover(bench.database, bench.settings)
+    assert (path.exists(), bench.archived(job).read_bytes()) == (False, b"music")
+    with bench.database.session() as session:
+        again = control.retry(session, job_uuid, actor="user:ana", pools=frozenset({"cpu"}))
+    assert again.content_hash == durable.digest(bench.archived(job))
+
+
+def test_recover_leaves_cancelled_jobs_that_never_got_their_file(bench: Bench) -> None:
+    path = bench.drop("ana/a.mp3")
+    job_uuid = received(bench, path)
+    with bench.database.session() as session:
+        control.cancel(session, job_uuid, actor="user:ana")
+    recovery = claim.recover(bench.database, bench.settings)
+    assert (recovery.finished, recovery.pending) == ((), ())
+    assert not bench.settings.layout.archive_of(job_uuid).exists()
+
+
 def test_finishing_twice_is_finishing_once(bench: Bench) -> None:
     path = bench.drop("ana/a.mp3")
     job_uuid = received(bench, path)
