@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from typing import TYPE_CHECKING, Any
 
 from ironclad.errors import PortInUse
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _REQUEST_BYTES = 8192
 _REQUEST_SECONDS = 5.0
 _CLIENTS = 8
+_NOT_OURS = frozenset({
+    errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,  # a unit without a network, whose socket unit could not have the port
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +46,22 @@ class Endpoint:
         port: port, 0 for a free one.
         paths: what to call for each path; the query string is not part of a path.
         seconds: how long a client may take to send its request, and to read the reply.
+        listening: a socket that listens already (`ironclad.ops.inherited`), instead of one at `host` and `port`.
 
     Raises `PortInUse` when the port is taken.
     """
 
     def __init__(
-        self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]], *, seconds: float = _REQUEST_SECONDS
-    ) -> None:
+        self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]], *, seconds: float = _REQUEST_SECONDS,
+        listening: socket.socket | None = None,
+    ) -> None:  # fmt: skip
         try:
-            self._server = _Server(host, port, paths, seconds)
+            self._server = _Server(host, port, paths, seconds, listening)
         except OSError as exc:
-            if exc.errno in {errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL}:
+            if exc.errno in _NOT_OURS:
                 raise PortInUse(f"{host}:{port}: {exc.strerror}", port=port) from exc
             raise
-        self.host = host
+        self.host = host if listening is None else str(self._server.server_address[0])
         self.port = int(self._server.server_address[1])
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._serve, name="endpoint", daemon=True)
@@ -85,12 +92,20 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
     timeout = 0  # it is only called when a client waits
 
-    def __init__(self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]], seconds: float) -> None:
+    def __init__(
+        self, host: str, port: int, paths: Mapping[str, Callable[[], Reply]], seconds: float,
+        listening: socket.socket | None,
+    ) -> None:  # fmt: skip
         self.paths = paths
         self.seconds = seconds
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._slots = threading.BoundedSemaphore(_CLIENTS)
-        super().__init__((host, port), _Handler)
+        if listening is None:
+            super().__init__((host, port), _Handler)
+            return
+        # TCPServer would make a socket first, which a service without a network may not.
+        BaseServer.__init__(self, listening.getsockname(), _Handler)
+        self.socket = listening
 
     def server_bind(self) -> None:
         # Without HTTPServer's look-up of the host's full name, which may ask a name server.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 import ironclad
 from ironclad import durable, log, processes
 from ironclad.errors import ErrorKind, IroncladError
-from ironclad.ops import directory, usage
+from ironclad.ops import directory, inherited, usage
 from ironclad.ops.endpoint import Endpoint
 from ironclad.ops.health import HealthBoard
 from ironclad.ops.health_log import HealthLog
@@ -88,6 +88,8 @@ class ServiceRuntime:
         self._heartbeats = heartbeat
         self._supervisor = supervisor if supervisor is not None else _supervisor()
         self._notifier = Notifier.from_environment()
+        self.inherited = inherited.sockets()
+        """Sockets that the service manager listens on for this service."""
         self._log = log.get(component="runtime")
         self._cleanup = contextlib.ExitStack()
         self._announced_ready = False
@@ -151,10 +153,11 @@ class ServiceRuntime:
     def _serve(self, undo: contextlib.ExitStack) -> None:
         reports = Reports(self.name, self.health, self.metrics, lambda: {"stopping": self.stopping.is_set()})
         host = self.settings.services.host
-        endpoint = Endpoint(host, directory.port_of(self.name, self.settings), reports.paths())
+        port, listening = directory.port_of(self.name, self.settings), self.inherited.pop(inherited.HEALTH, None)
+        endpoint = Endpoint(host, port, reports.paths(), listening=listening)
         undo.callback(endpoint.close)
         run = self.settings.layout.run
-        self._announcement = directory.announce(run, self.name, host, endpoint.port, self._supervisor)
+        self._announcement = directory.announce(run, self.name, endpoint.host, endpoint.port, self._supervisor)
         undo.callback(directory.withdraw, run, self._announcement)
 
     def _follow_supervisor(self) -> None:

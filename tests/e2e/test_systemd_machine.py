@@ -26,7 +26,8 @@ SYSTEMD = Path("/lib/systemd/systemd")
 NAMESPACES = "unshare --mount --pid --cgroup --ipc --uts --net --fork --mount-proc"
 ENTER = f'echo $$ > "$0/cgroup.procs" && exec {NAMESPACES} --kill-child bash "$1"'
 PATIENCE = 500.0
-UNITS = ("postgres", "schema", "prefect", "watch", "dispatch", "notify", "worker@cpu")
+OFFLINE = ("postgres", "watch")
+UNITS = ("postgres", "schema", "prefect", "watch", "dispatch", "notify", "api", "worker@cpu")
 
 
 def cgroup2() -> Path | None:
@@ -124,6 +125,36 @@ def test_restrictions_are_in_force(results: Path) -> None:
         assert not re.search(r"^Uid:\s+0\s", status, re.MULTILINE)
 
 
+def test_each_has_users_of_its_own_and_a_network_only_if_it_needs_one(results: Path) -> None:
+    network, users = (results / "namespaces").read_text(encoding="utf-8").split()
+    for name in UNITS:
+        if name == "schema":
+            continue
+        status = (results / f"status-ironclad-{name}").read_text(encoding="utf-8")
+        assert users not in status, name
+        assert (network not in status) == (name in OFFLINE), name
+    assert (results / "answers").read_text().split() == ["200", "200"], "systemd listens for them"
+
+
+def test_processes_of_other_services_are_told_alive_from_dead_though_unseen(results: Path) -> None:
+    seen = json.loads((results / "probe-.log").read_text().splitlines()[-1])
+    assert (seen["alive_seen"], seen["alive_gone"], seen["dead_gone"]) == (False, False, True)
+    assert str(seen["me"]) in seen["users"]
+    assert set(seen["interfaces"]) <= {"lo"}, "a decoder leaves the network also from in here"
+
+
+def test_a_watcher_that_dies_is_asked_at_the_same_socket(results: Path) -> None:
+    assert (results / "again").read_text().split() == ["200", "active"]
+
+
+def test_asking_starts_nothing_that_a_wrong_setting_has_ended(results: Path) -> None:
+    unit = shown(results / "wrong-watch")["watch"]
+    assert (unit["ActiveState"], unit["ExecMainStatus"]) == ("failed", "78")
+    refused, answered = (results / "refused").read_text().splitlines()
+    assert "Connection refused" in refused
+    assert answered == "200", "put right, it is started again with its socket"
+
+
 def test_secrets_arrive_as_credentials(results: Path) -> None:
     assert (results / "credentials").read_text().split() == ["ironclad_not_a_setting"]
     assert "CREDENTIALS_DIRECTORY=" in (results / "status-ironclad-watch").read_text()
@@ -135,6 +166,7 @@ def test_a_song_becomes_a_file_of_the_library_for_the_group_only(results: Path) 
     published = (results / "published").read_text(encoding="utf-8").splitlines()
     (song,) = [line for line in published if line.endswith("(Instrumental).flac")]
     assert song.startswith("-rw-r----- ironclad ")
+    assert (results / "untaken").read_text() == "", "also what another account dropped is taken"
     assert json.loads((results / "queue.json").read_text())
 
 
@@ -172,4 +204,7 @@ def test_stopping_is_clean_and_leaves_nothing(results: Path) -> None:
     assert {unit["ActiveState"] for unit in shown(results / "ended").values()} == {"inactive"}
     assert {unit["Result"] for unit in shown(results / "ended").values()} == {"success"}
     assert (results / "left").read_text() == ""
+    *asked, first, second = [line for line in (results / "silent").read_text().splitlines() if line]
+    assert all("Connection refused" in line for line in asked)
+    assert (first, second) == ("inactive", "inactive")
     assert "database system is shut down" in (results / "server.log").read_text()

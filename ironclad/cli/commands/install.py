@@ -29,7 +29,7 @@ _FILES: Final = {
 }
 JSON: Final = {"install systemd": _FILES, "install compose": _FILES}
 _FORMER: Final = (
-    "etc/systemd/system/ironclad*.service", "etc/systemd/system/ironclad*.timer",
+    "etc/systemd/system/ironclad*.service", "etc/systemd/system/ironclad*.timer", "etc/systemd/system/ironclad*.socket",
     "etc/systemd/system/ironclad*.service.d/10-gpu.conf",
 )  # fmt: skip
 _SHARED: Final = ("input", "archive", "work", "output", "error", "models", "cover-art-cache", "orphaned", "backups")
@@ -65,7 +65,7 @@ def systemd(
         typer.Option(
             "--only",
             metavar="SERVICE",
-            help="Services of this host, repeated: postgres, prefect, watch, dispatch, notify, worker.",
+            help="Services of this host, repeated: postgres, prefect, watch, dispatch, notify, api, worker.",
         ),
     ] = None,
     allow: Annotated[
@@ -86,15 +86,18 @@ def systemd(
     data_dir = _SYSTEM_DATA if loaded.origin("data_dir") == "default" else settings.layout.root
     own = {"postgres"} if settings.database_url is not None else set()
     remote = {"prefect"} if settings.prefect.api_url is not None else set()
+    off = set() if settings.api.enabled else {"api"}
     host = Host(
         program=program or Path(sys.executable).with_name("ironclad"), data_dir=data_dir, user=user,
         pools=tuple(settings.pools),
-        roles=tuple(only) if only else tuple(role for role in ROLES if role not in own | remote),
+        roles=tuple(only) if only else tuple(role for role in ROLES if role not in own | remote | off),
         drain_seconds=settings.prefect.drain_seconds,
+        api=settings.api.host, api_stop_seconds=settings.api.stop_seconds,
         write_paths=(
             *(one.path for one in settings.ingest.roots if not one.path.is_relative_to(data_dir)),
             *_linked(data_dir),
         ),
+        endpoints=settings.services.host, base_port=settings.services.base_port,
         networks=("any",) if "any" in (allow or ()) else ("localhost", *(allow or ())),
     )  # fmt: skip
     once = {CONFIG.relative_to("/"): units.settings_file(host)}

@@ -1,8 +1,8 @@
 """What a systemd unit of ours may not do, with what breaks or becomes possible without each line.
 
-Left out on purpose: `PrivateUsers=` puts each service into a user namespace of its own, and together with
-`ProtectProc=` hides them from each other, so that the reaper takes live workers for dead; `ProcSubset=pid` hides the
-boot id, by which leases tell machines apart; `PrivateNetwork=` takes the health endpoints away.
+Left out on purpose: `ProcSubset=pid` hides the boot id, by which leases tell machines apart. `PrivateUsers=` puts each
+service into a user namespace of its own, and together with `ProtectProc=` hides them from each other: the reaper asks
+the kernel by signal 0 whether a process that it cannot see is there (`ironclad.processes.gone`).
 
 Scored by `systemd-analyze security`; each line was tried with the services running under systemd as process 1.
 """
@@ -35,6 +35,7 @@ _COMMON: Final = (
     Line("AmbientCapabilities", "", "Likewise: nothing is inherited either."),
     Line("ProtectSystem", "strict", "Without it /usr, /etc and the program itself could be overwritten."),
     Line("PrivateTmp", "yes", "Without it other users' files in /tmp could be read, and ours be planted there."),
+    Line("PrivateUsers", "yes", "Without it a way to root in here would be root of the host."),
     Line("PrivateMounts", "yes", "A mount made in here would otherwise show up on the whole machine."),
     Line(
         "ProtectKernelTunables", "yes", "Without it /proc/sys and /sys could be written if the user ever gained root."
@@ -50,7 +51,6 @@ _COMMON: Final = (
     Line("RestrictSUIDSGID", "yes", "No file of ours may lend its owner's rights to others."),
     Line("RemoveIPC", "yes", "Shared memory of a killed service would otherwise stay until the next boot."),
     Line("KeyringMode", "private", "Kernel keys of other sessions are none of our business."),
-    Line("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6", "No raw, packet or netlink sockets are used."),
     Line("SystemCallArchitectures", "native", "The 32-bit entry has had more holes than users."),
     Line("SystemCallErrorNumber", "EPERM", "A refused call is an error that is handled, not a killed service."),
     Line("UMask", "0027", "Songs are for the service's group (add your media server to it), not for everybody."),
@@ -89,11 +89,26 @@ def lines(*, decodes: bool = False, compiles: bool = False) -> tuple[Line, ...]:
 
 
 def network(allowed: Collection[str]) -> tuple[Line, ...]:
-    """Which addresses a service may talk to.
+    """What a service may do on the network.
 
     Args:
-        allowed: as `IPAddressAllow=` takes them; `any` for no limit.
+        allowed: addresses that it may talk to, as `IPAddressAllow=` takes them; `any` for no limit.
     """
+    return (
+        Line("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6", "No raw, packet or netlink sockets are used."),
+        *_addresses(allowed),
+    )
+
+
+def offline() -> tuple[Line, ...]:
+    """A service without a network; what systemd listens on for it is handed to it open."""
+    return (
+        Line("PrivateNetwork", "yes", "Without it a hijacked process could send your music and tags anywhere."),
+        Line("RestrictAddressFamilies", "AF_UNIX", "The database is a Unix socket; nothing else is opened."),
+    )
+
+
+def _addresses(allowed: Collection[str]) -> tuple[Line, ...]:
     if "any" in allowed:
         return ()
     return (

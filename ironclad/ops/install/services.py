@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ironclad.config import is_loopback
 from ironclad.errors import BadRequest
+from ironclad.ops import directory
 
 CONFIG: Final = Path("/etc/ironclad/ironclad.toml")
 SECRETS: Final = Path("/etc/ironclad/secrets")
-ROLES: Final = ("postgres", "prefect", "watch", "dispatch", "notify", "worker")
+ROLES: Final = ("postgres", "prefect", "watch", "dispatch", "notify", "api", "worker")
 TIMED: Final = "dispatch"
 """The role beside which timers dump, prune and drill."""
 SOCKET_BYTES: Final = 90
 """Longest path of the embedded server's folder that can hold its socket (see `ironclad.db.embedded`)."""
 
-_DRAIN_MARGIN: Final = 30.0
+_STOP_MARGIN: Final = 30.0
 _HOMES: Final = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
@@ -33,10 +36,18 @@ class Host:
     """Which services run here, of `ROLES`."""
     drain_seconds: float = 60.0
     """`prefect.drain_seconds`."""
+    api: str = "127.0.0.1"
+    """`api.host`."""
+    api_stop_seconds: float = 20.0
+    """`api.stop_seconds`."""
     write_paths: tuple[Path, ...] = ()
     """Watch roots outside the data folder."""
     networks: tuple[str, ...] = ("localhost",)
     """Addresses that services may talk to, as IPAddressAllow= takes them; `any`: no limit."""
+    endpoints: str = "127.0.0.1"
+    """`services.host`: where health and metrics are answered."""
+    base_port: int = 9640
+    """`services.base_port`."""
 
     def __post_init__(self) -> None:
         """Refuse what would make units that cannot work. Raises `BadRequest`."""
@@ -55,6 +66,15 @@ class Host:
     def embedded(self) -> bool:
         """Whether the embedded PostgreSQL server runs here."""
         return "postgres" in self.roles
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the endpoints' addresses are known now: no host's name, and no port that is chosen at the start."""
+        try:
+            ipaddress.ip_address(self.endpoints)
+        except ValueError:
+            return False
+        return bool(self.base_port)
 
     @property
     def needs_home(self) -> bool:
@@ -87,6 +107,27 @@ class Service:
     database: bool = True
     networks: tuple[str, ...] | None = None
     """Instead of the host's: the notifier's mail and chat servers may be anywhere."""
+    offline: bool = False
+    """Whether it has no network: the embedded database is a Unix socket, and it needs nothing else."""
+    listen: str = ""
+    """Where systemd listens for it (ListenStream=), by a socket unit of its name; empty: it does itself."""
+
+    @property
+    def socket(self) -> str:
+        """The socket unit that listens for it."""
+        return f"{self.name}.socket"
+
+
+def _callers(host: Host) -> tuple[str, ...]:
+    """Who may talk to the API: anybody where it listens on more than loopback and no network was named."""
+    named = host.networks != ("localhost",)
+    return host.networks if named or is_loopback(host.api) else ("any",)
+
+
+def _listen(host: Host, role: str) -> str:
+    """The address of a service's health endpoint, as ListenStream= takes it."""
+    address = f"[{host.endpoints}]" if ":" in host.endpoints else host.endpoints
+    return f"{address}:{host.base_port + directory.OFFSETS[role]}"
 
 
 def of(host: Host) -> list[Service]:
@@ -95,6 +136,8 @@ def of(host: Host) -> list[Service]:
     server = ("ironclad-postgres.service",) if host.embedded else ()
     schema = "ironclad-schema.service"
     prefect = ("ironclad-prefect.service",) if "prefect" in host.roles else ()
+    # Without a socket that systemd can listen on, an offline service could tell nobody of its health.
+    inside = host.embedded and host.fixed
     found = {
         "postgres": Service(
             "ironclad-postgres",
@@ -105,6 +148,8 @@ def of(host: Host) -> list[Service]:
             memory_high="2G",
             memory_max="3G",
             networks=("localhost",),
+            offline=inside,
+            listen=_listen(host, "postgres") if inside else "",
             settings=(
                 "# It is the last to be killed when memory runs out: everything else can be started again.",
                 "OOMScoreAdjust=-500",
@@ -125,6 +170,8 @@ def of(host: Host) -> list[Service]:
             after=(schema,),
             memory_high="1G",
             memory_max="2G",
+            offline=inside,
+            listen=_listen(host, "watch") if inside else "",
         ),
         "dispatch": Service(
             "ironclad-dispatch",
@@ -143,6 +190,16 @@ def of(host: Host) -> list[Service]:
             memory_max="1G",
             networks=("any",),
         ),
+        "api": Service(
+            "ironclad-api",
+            "Ironclad: the control API",
+            f"{run} api",
+            after=(schema,),
+            memory_high="1G",
+            memory_max="2G",
+            stop_seconds=host.api_stop_seconds + _STOP_MARGIN,
+            networks=_callers(host),
+        ),
         "worker": Service(
             "ironclad-worker@",
             "Ironclad: worker of pool %i",
@@ -151,7 +208,7 @@ def of(host: Host) -> list[Service]:
             decodes=True,
             compiles=True,
             slice="ironclad-work.slice",
-            stop_seconds=host.drain_seconds + _DRAIN_MARGIN,
+            stop_seconds=host.drain_seconds + _STOP_MARGIN,
             settings=(
                 "# An engine that runs out of memory dies alone; the worker says so, steps down and goes on.",
                 "OOMPolicy=continue",
@@ -167,6 +224,7 @@ def of(host: Host) -> list[Service]:
         start_seconds=300.0,
         memory_high="500M",
         memory_max="1G",
+        offline=host.embedded,
         settings=(
             "RemainAfterExit=yes",
             "# A database that is away is tried again; one that needs `ironclad upgrade apply` (78) stays as it is.",
@@ -176,7 +234,7 @@ def of(host: Host) -> list[Service]:
         ),
     )
     chosen = [found[role] for role in ROLES if role in host.roles]
-    if {"watch", "dispatch", "notify", "worker"} & {*host.roles}:
+    if {"watch", "dispatch", "notify", "api", "worker"} & {*host.roles}:
         chosen.append(task)
     if TIMED in host.roles:
         chosen += _timed(host, (schema,))
@@ -203,6 +261,7 @@ def _timed(host: Host, after: tuple[str, ...]) -> list[Service]:
             slice="ironclad-work.slice",
             memory_high="1G",
             memory_max="2G",
+            offline=host.embedded,
         )
         for name, what, command, calendar, seconds in tasks
     ]

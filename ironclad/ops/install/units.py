@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from ironclad.ops import directory
+from ironclad.ops import directory, inherited
 from ironclad.ops.install import hardening, services
 from ironclad.ops.install.services import CONFIG, ROLES, SECRETS, Host, Service
 
@@ -27,6 +27,7 @@ def render(host: Host) -> dict[Path, str]:
     chosen = services.of(host)
     files = {UNITS / f"{service.name}.service": _service(service, host) for service in chosen}
     files |= {UNITS / f"{service.name}.timer": _timer(service) for service in chosen if service.calendar}
+    files |= {UNITS / service.socket: _socket(service, host) for service in chosen if service.listen}
     files[UNITS / "ironclad.target"] = _target(host)
     files[UNITS / "ironclad.slice"] = _SLICE
     files[UNITS / "ironclad-work.slice"] = _WORK_SLICE
@@ -66,6 +67,23 @@ def _timer(service: Service) -> str:
     )  # fmt: skip
 
 
+def _socket(service: Service, host: Host) -> str:
+    """What listens for a service that has no network, and ends with it: a stopped service is not woken by a scrape."""
+    filtered = (
+        "# The service's own filter does not count for a socket that is handed to it.",
+        "IPAddressDeny=any", f"IPAddressAllow={' '.join(host.networks)}",
+    ) if "any" not in host.networks else ()  # fmt: skip
+    return "\n".join(
+        [
+            *_HEAD, "[Unit]", f"Description={service.description}: health and metrics",
+            "# Both: else a scrape would start what you stopped, or what ended for a wrong setting.",
+            f"PartOf={service.name}.service", f"BindsTo={service.name}.service", "",
+            "[Socket]", f"ListenStream={service.listen}", f"FileDescriptorName={inherited.HEALTH}",
+            "Slice=ironclad.slice", *filtered, "",
+        ]
+    )  # fmt: skip
+
+
 def _wants(units: tuple[str, ...]) -> list[str]:
     return [
         "# Not Requires=: a database that starts again must not stop its users; they wait for it by themselves.",
@@ -95,6 +113,11 @@ def _section(service: Service, host: Host) -> list[str]:
             f"LoadCredential=ironclad:{SECRETS}",
             "Environment=IRONCLAD_SECRETS_DIR=%d",
         ]
+    if service.listen:
+        lines += [
+            "# It has no network (below): systemd listens for it, before it is started, and hands the socket over.",
+            f"Sockets={service.socket}",
+        ]
     if service.notify:
         lines += [*_RESTART, f"WatchdogSec={_WATCHDOG}"]
     lines += [
@@ -113,10 +136,11 @@ def _section(service: Service, host: Host) -> list[str]:
         "# The only places that it may write to.",
         f"ReadWritePaths={' '.join(map(str, (host.data_dir, *host.write_paths)))}",
     ]
+    networks = host.networks if service.networks is None else service.networks
     hardened = [
         *hardening.lines(decodes=service.decodes, compiles=service.compiles),
         hardening.home(needed=host.needs_home),
-        *hardening.network(host.networks if service.networks is None else service.networks),
+        *(hardening.offline() if service.offline else hardening.network(networks)),
     ]
     return [*lines, *(line.text() for line in hardened)]
 

@@ -1,11 +1,16 @@
 #!/bin/bash
 # What an operator does, as docs/install.md says, with what came of it in /run/lab/results.
 results=/run/lab/results
+lab=/opt/ironclad/source/tests/e2e/systemd_lab
 trap 'touch $results/over' EXIT
 set -ex
 as_ironclad() { setpriv --reuid ironclad --regid ironclad --init-groups "$@"; }
+answers() { /opt/ironclad/bin/python -c "import urllib.request as r; print(r.urlopen('http://127.0.0.1:$1/health/live', timeout=60).status)" 2>&1 | tail -1; }
 show() { systemctl show -p Id -p ActiveState -p SubState -p Result -p NRestarts -p MainPID -p ExecMainStatus "$@"; }
 
+# The control API is for those who want it.
+install -d /etc/ironclad
+printf 'data_dir = "/var/lib/ironclad"\n[api]\nenabled = true\n' > /etc/ironclad/ironclad.toml
 /opt/ironclad/bin/ironclad install systemd --program /opt/ironclad/bin/ironclad > $results/installed
 systemd-sysusers /etc/sysusers.d/ironclad.conf
 systemd-tmpfiles --create /etc/tmpfiles.d/ironclad.conf
@@ -18,14 +23,25 @@ systemctl daemon-reload
 date +%s.%N > $results/begun
 systemctl enable --now ironclad.target
 date +%s.%N > $results/ready
-units='ironclad-postgres ironclad-schema ironclad-prefect ironclad-watch ironclad-dispatch ironclad-notify ironclad-worker@cpu'
+units='ironclad-postgres ironclad-schema ironclad-prefect ironclad-watch ironclad-dispatch ironclad-notify ironclad-api ironclad-worker@cpu'
 show $units > $results/started
 for unit in $units; do
     pid=$(systemctl show -P MainPID $unit)
     [ "$pid" = 0 ] && continue
     { grep -E '^(Uid|CapBnd|NoNewPrivs|Seccomp|Seccomp_filters):' /proc/$pid/status
-      tr '\0' '\n' < /proc/$pid/environ | grep CREDENTIALS_DIRECTORY || true; } > $results/status-$unit
+      tr '\0' '\n' < /proc/$pid/environ | grep CREDENTIALS_DIRECTORY || true
+      readlink /proc/$pid/ns/net /proc/$pid/ns/user; } > $results/status-$unit
 done
+readlink /proc/self/ns/net /proc/self/ns/user > $results/namespaces
+for port in 9641 9648; do answers $port; done > $results/answers
+# A worker's restrictions, and what can be seen through them.
+{ /opt/ironclad/bin/python -c "from ironclad import processes as p; print('/'.join((p._namespace(), '$(systemctl show -P MainPID ironclad-dispatch)', p.identity($(systemctl show -P MainPID ironclad-dispatch)))))"
+  sleep 0 & wait $!; /opt/ironclad/bin/python -c "from ironclad import processes as p; print('/'.join((p._namespace(), '$!', p._boot(), '1')))"; } > $results/others
+sed -e 's/^Type=.*/Type=oneshot/' -e '/^Restart/d' -e '/^WatchdogSec=/d' -e 's/%i/probe/g' \
+    -e "s#^ExecStart=.*#ExecStart=/opt/ironclad/bin/python $lab/probe.py $results/others#" \
+    /etc/systemd/system/ironclad-worker@.service > /run/lab/units/probe.service
+systemctl daemon-reload
+systemctl start probe || true
 ls /run/credentials/ironclad-watch.service > $results/credentials
 
 as_ironclad /opt/ironclad/bin/ironclad demo-songs /var/lib/ironclad/songs
@@ -33,10 +49,13 @@ song=$(find /var/lib/ironclad/songs -name '*.flac' -not -path '*stems*' | sort |
 as_ironclad install -D -m 640 "$song" /var/lib/ironclad/beside/song.flac
 as_ironclad mkdir -p /var/lib/ironclad/input/ana
 as_ironclad mv /var/lib/ironclad/beside/song.flac /var/lib/ironclad/input/ana/
+# A member of the group with another account drops one, too.
+setpriv --reuid 20001 --regid ironclad --clear-groups install -m 640 "$song" /var/lib/ironclad/input/again.flac
 for _ in $(seq 1200); do
-    [ -n "$(find /var/lib/ironclad/output -name '*.flac' -not -name '.*')" ] && break
+    [ -n "$(find /var/lib/ironclad/output -name '*.flac' -not -name '.*')" ] && [ ! -e /var/lib/ironclad/input/again.flac ] && break
     sleep 0.2
 done
+find /var/lib/ironclad/input -type f > $results/untaken
 find /var/lib/ironclad/output -type f -printf '%M %u %p\n' > $results/published
 as_ironclad /opt/ironclad/bin/ironclad status --json > $results/queue.json
 as_ironclad /opt/ironclad/bin/ironclad doctor --json > $results/doctor.json || true
@@ -51,6 +70,25 @@ as_ironclad /opt/ironclad/bin/ironclad backup list --json > $results/backups.jso
 kill -9 $(head -1 /var/lib/ironclad/postgres/postmaster.pid)
 for _ in $(seq 500); do [ "$(systemctl show -P NRestarts ironclad-postgres)" = 1 ] && systemctl -q is-active ironclad-postgres && break; sleep 0.2; done
 show $units > $results/recovered
+
+# The watcher dies: what systemd listens on stays, and who asks meanwhile is answered by the next one.
+kill -9 $(systemctl show -P MainPID ironclad-watch)
+for _ in $(seq 500); do [ "$(systemctl show -P NRestarts ironclad-watch)" = 1 ] && systemctl -q is-active ironclad-watch && break; sleep 0.2; done
+{ answers 9641; systemctl show -P ActiveState ironclad-watch.socket; } > $results/again
+
+# One that ends for a wrong setting stays so, whoever asks for its health.
+mkdir -p /etc/systemd/system/ironclad-watch.service.d
+printf '[Service]\nEnvironment=IRONCLAD_JOBS__LEASE_SECONDS=nonsense\n' > /etc/systemd/system/ironclad-watch.service.d/50-wrong.conf
+systemctl daemon-reload
+systemctl restart ironclad-watch || true
+for _ in $(seq 500); do [ "$(systemctl show -P ActiveState ironclad-watch)" = failed ] && break; sleep 0.2; done
+for _ in $(seq 500); do [ "$(systemctl show -P ActiveState ironclad-watch.socket)" = inactive ] && break; sleep 0.2; done
+answers 9641 > $results/refused
+show ironclad-watch > $results/wrong-watch
+rm -r /etc/systemd/system/ironclad-watch.service.d
+systemctl daemon-reload
+systemctl start ironclad-watch
+answers 9641 >> $results/refused
 
 systemctl start ironclad-worker@nonsense || true
 sleep 1
@@ -69,5 +107,7 @@ for _ in $(seq 500); do
 done
 date +%s.%N > $results/stopped
 show $units > $results/ended
+for port in 9641 9648; do answers $port; done > $results/silent
+systemctl show -P ActiveState ironclad-watch.socket ironclad-postgres.socket >> $results/silent
 ps -u ironclad -o pid=,args= > $results/left || true
 tail -3 /var/lib/ironclad/postgres/server.log > $results/server.log

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,9 @@ import pytest
 from ironclad.cli.main import COMMANDS
 from ironclad.config import load
 from ironclad.errors import BadRequest
+from ironclad.ops import directory, inherited
 from ironclad.ops.install import files, units
-from ironclad.ops.install.services import Host
+from ironclad.ops.install.services import ROLES, Host
 from ironclad.ops.install.units import UNITS
 from ironclad.ops.services import registry
 
@@ -32,6 +34,7 @@ systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="th
 
 SERVICES = [path for path in units.render(DEFAULT) if path.suffix == ".service"]
 TIMED = [path for path in SERVICES if path.with_suffix(".timer") in units.render(DEFAULT)]
+SOCKETS = [path for path in units.render(DEFAULT) if path.suffix == ".socket"]
 
 
 def directives(text: str) -> dict[str, list[str]]:
@@ -63,6 +66,7 @@ def test_systemd_accepts_them_without_a_word(here: Path) -> None:
         *units.wanted(DEFAULT),
         "ironclad-schema.service",
         *(path.name for path in TIMED),
+        *(path.name for path in SOCKETS),
     ]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *(here / name for name in names)],
@@ -224,6 +228,81 @@ def test_one_host_can_have_a_part_of_the_services() -> None:
     assert worker["IPAddressAllow"] == ["localhost 10.0.0.0/8"]
     assert "postgres" not in rendered[UNITS / "ironclad.target"]
     assert "prefect" not in " ".join(worker["After"])
+
+
+@pytest.mark.parametrize("path", SOCKETS, ids=lambda path: path.name)
+def test_systemd_listens_for_a_service_without_a_network(path: Path) -> None:
+    rendered = units.render(DEFAULT)
+    service = directives(rendered[path.with_suffix(".service")])
+    assert service["Sockets"] == [path.name]
+    assert service["PrivateNetwork"] == ["yes"]
+    assert service["RestrictAddressFamilies"] == ["AF_UNIX"]
+    sock = directives(rendered[path])
+    port = directory.port_of(path.stem.removeprefix("ironclad-"), load({"data_dir": "/nonexistent"}, {}))
+    assert sock["ListenStream"] == [f"127.0.0.1:{port}"]
+    assert sock["FileDescriptorName"] == [inherited.HEALTH]
+    assert sock["PartOf"] == sock["BindsTo"] == [path.with_suffix(".service").name]
+    assert (sock["IPAddressDeny"], sock["IPAddressAllow"]) == (["any"], ["localhost"])
+
+
+def test_those_without_a_network_need_nothing_beyond_the_embedded_database() -> None:
+    rendered = units.render(DEFAULT)
+    private = {path.stem for path in SERVICES if "PrivateNetwork" in directives(rendered[path])}
+    assert private == {f"ironclad-{name}" for name in ("postgres", "schema", "watch", "backup", "verify", "prune")}
+
+
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        ({"base_port": 0}, {"schema", "backup", "verify", "prune"}),
+        ({"endpoints": "music.example.org"}, {"schema", "backup", "verify", "prune"}),
+        ({"roles": tuple(role for role in ROLES if role != "postgres")}, set()),
+    ],
+    ids=["free ports", "a name", "a server elsewhere"],
+)
+def test_a_network_stays_where_it_is_needed(more: dict[str, object], left: set[str]) -> None:
+    rendered = units.render(replace(DEFAULT, **more))  # type: ignore[arg-type] # as given above
+    assert not [path for path in rendered if path.suffix == ".socket"]
+    private = {path.stem for path, text in rendered.items() if path.suffix == ".service" and "PrivateNetwork" in text}
+    assert private == {f"ironclad-{name}" for name in left}
+
+
+def test_the_sockets_follow_the_settings() -> None:
+    rendered = units.render(replace(DEFAULT, endpoints="::1", base_port=7000, networks=("any",)))
+    sock = directives(rendered[UNITS / "ironclad-watch.socket"])
+    assert sock["ListenStream"] == ["[::1]:7001"]
+    assert "IPAddressDeny" not in sock
+
+
+@pytest.mark.parametrize(
+    ("host", "networks", "allowed"),
+    [
+        ("127.0.0.1", ("localhost",), ["localhost"]),
+        ("0.0.0.0", ("localhost",), None),  # noqa: S104 - the case at hand
+        ("192.0.2.7", ("localhost", "192.0.2.0/24"), ["localhost 192.0.2.0/24"]),
+    ],
+)
+def test_the_api_answers_whom_its_settings_mean(
+    host: str, networks: tuple[str, ...], allowed: list[str] | None
+) -> None:
+    found = directives(units.render(replace(DEFAULT, api=host, networks=networks))[UNITS / "ironclad-api.service"])
+    assert found.get("IPAddressAllow") == allowed
+
+
+def test_the_api_has_a_unit_only_where_the_settings_say_so(run: Callable[..., Result], tmp_path: Path) -> None:
+    without = run("install", "systemd", "--root", tmp_path)
+    assert without.exit_code == 0, without.stderr
+    assert not (tmp_path / UNITS / "ironclad-api.service").exists()
+    with_it = run(
+        "install", "systemd", "--root", tmp_path, IRONCLAD_API__ENABLED="true", IRONCLAD_API__STOP_SECONDS="300"
+    )
+    assert with_it.exit_code == 0, with_it.stderr
+    found = directives((tmp_path / UNITS / "ironclad-api.service").read_text(encoding="utf-8"))
+    assert int(found["TimeoutStopSec"][0].rstrip("s")) > 300
+    assert "Wants=ironclad-api.service" in (tmp_path / UNITS / "ironclad.target").read_text(encoding="utf-8")
+    again = run("install", "systemd", "--root", tmp_path)
+    assert "removed   " in again.stdout
+    assert "api" not in (tmp_path / UNITS / "ironclad.target").read_text(encoding="utf-8")
 
 
 def test_any_address_is_no_filter() -> None:

@@ -125,6 +125,19 @@ def test_a_taken_port_has_its_own_error(endpoint: Endpoint) -> None:
     assert error.value.context["port"] == endpoint.port
 
 
+def test_it_answers_on_a_socket_that_it_is_given_and_leaves_that_to_its_owner() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as owner:
+        endpoint = Endpoint("192.0.2.1", 1, {"/": lambda: Reply(HTTPStatus.OK, b"here")}, listening=owner.dup())
+        assert (endpoint.host, endpoint.port) == owner.getsockname()
+        assert ask(endpoint, "GET", "/")[1] == b"here"
+        endpoint.close()
+        with socket.create_connection(owner.getsockname(), timeout=60) as late:
+            second = Endpoint("192.0.2.1", 1, {"/": lambda: Reply(HTTPStatus.OK, b"next")}, listening=owner.dup())
+            late.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert late.makefile("rb").read().endswith(b"next"), "who comes between two is answered by the next"
+            second.close()
+
+
 def test_a_closed_endpoint_frees_its_port() -> None:
     first = Endpoint("127.0.0.1", 0, {})
     first.close()
