@@ -137,12 +137,15 @@ def compose(
 ) -> None:
     """Write a compose project: image recipe, services, fresh passwords.
 
-    Pools and drain time come from the settings in force. Secrets, .env and ironclad.toml, which has the pools, are
+    Pools and times come from the settings in force. Secrets, .env and ironclad.toml, which has the pools, are
     written once and then yours.
     """
     settings = options.of(context).settings()
     slots = {name: pool.slots for name, pool in settings.pools.items()}
-    chosen = project.Project(settings.prefect.drain_seconds, slots.get("cpu", 1), slots.get("gpu", 0))
+    chosen = project.Project(
+        drain_seconds=settings.prefect.drain_seconds, slots=slots.get("cpu", 1), gpu_slots=slots.get("gpu", 0),
+        api_stop_seconds=settings.api.stop_seconds,
+    )  # fmt: skip
     commands = [f"cd {shlex.quote(str(folder))}", "docker compose build", "docker compose up --detach --wait"]
     planned = files.plan(folder.absolute(), project.render(chosen), (), project.initial(chosen))
     if not dry_run:

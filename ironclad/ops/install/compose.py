@@ -9,7 +9,7 @@ from typing import Final
 import ironclad
 from ironclad.ops import directory
 from ironclad.ops.install import companions, recipes
-from ironclad.ops.install.recipes import BASE_PORT, CLAMAV_RUN, DATA, PREFECT_PORT, PROGRAM, UID
+from ironclad.ops.install.recipes import API_PORT, BASE_PORT, CLAMAV_RUN, DATA, PREFECT_PORT, PROGRAM, UID
 
 _GRACE: Final = 30
 
@@ -20,6 +20,7 @@ class Project:
 
     drain_seconds: float = 60.0
     slots: int = 2
+    api_stop_seconds: float = 20.0
     gpu_slots: int = 0
     """0: there is no pool `gpu`. Pools without a worker are not declared: engines would be given to them."""
 
@@ -99,6 +100,10 @@ def _compose(project: Project) -> str:
         _service("watch", "run watch", memory="1g", cpus="1.0"),
         _service("dispatch", "run dispatch", memory="2g", cpus="1.0", after=after_prefect),
         _service("notify", "run notify", memory="512m", cpus="0.5", more="    networks: [inside, outside]\n"),
+        _service(
+            "api", "run api", memory="1g", cpus="1.0", profile="full", grace=project.api_stop_seconds + _GRACE,
+            more=_API,
+        ),
         _worker("cpu", after_prefect, grace),
         _worker("gpu", after_prefect, grace),
         companions.FULL,
@@ -112,9 +117,9 @@ def _compose(project: Project) -> str:
 _TOP: Final = f"""# Made by `ironclad install compose`, which writes it anew at an upgrade. Put changes of yours into
 # compose.override.yaml, which docker compose reads by itself and the command leaves alone.
 #
-# Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis and
-# traefik with TLS and passwords; gpu the worker of that pool, which ironclad.toml declares; observability Prometheus,
-# Grafana, Loki and Alloy; clamav the virus scanner.
+# Profiles (COMPOSE_PROFILES in .env, separated by commas): minimal; full adds a second Prefect server, Redis, the
+# control API and traefik with TLS and passwords; gpu the worker of that pool, which ironclad.toml declares;
+# observability Prometheus, Grafana, Loki and Alloy; clamav the virus scanner.
 
 x-ironclad: &ironclad
   image: ironclad-audio:{ironclad.__version__}
@@ -194,6 +199,14 @@ _PREFECT: Final = f"""    # Its own run/: two servers may not meet there. prefec
       <<: *environment
       # Where browsers reach the API.
       PREFECT_UI_API_URL: ${{IRONCLAD_UI_URL:-http://127.0.0.1:{PREFECT_PORT}}}/api
+"""
+_API: Final = f"""    # On the inner network alone: people come by traefik (TLS), each with a token of their own.
+    environment:
+      <<: *environment
+      IRONCLAD_API__HOST: 0.0.0.0
+      IRONCLAD_API__PORT: "{API_PORT}"
+      # Names that clients call it by (.env).
+      IRONCLAD_API__ALLOWED_HOSTS: '${{IRONCLAD_API_HOSTS:-["localhost"]}}'
 """
 _BOTTOM: Final = """
 networks:

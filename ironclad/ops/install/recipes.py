@@ -19,6 +19,7 @@ PROGRAM: Final = "/opt/ironclad/bin"
 UID: Final = 10001
 BASE_PORT: Final = 9640
 PREFECT_PORT: Final = 4200
+API_PORT: Final = 9700
 INNER_PORT: Final = 8080
 CLAMAV_RUN: Final = "/run/clamav"
 RULES: Final = ("ironclad.rules.yml", "ironclad.slo.yml")
@@ -40,6 +41,7 @@ def render() -> dict[Path, str]:
         Path("clamav/clamd.conf"): _CLAMD,
         Path("traefik/traefik.yaml"): _TRAEFIK,
         Path("traefik/routes/prefect.yaml"): _routes(),
+        Path("traefik/routes/api.yaml"): _api_route(),
     }
 
 
@@ -100,7 +102,7 @@ def _dashboards() -> dict[Path, str]:
 
 
 def _prometheus() -> str:
-    names = (*PREFECT_SERVERS, "watch", "dispatch", "notify", "worker-cpu", "worker-gpu")
+    names = (*PREFECT_SERVERS, "watch", "dispatch", "notify", "api", "worker-cpu", "worker-gpu")
     targets = "".join(
         f'      - {{targets: ["{name}:{BASE_PORT + directory.OFFSETS[name.removesuffix("-2")]}"], '
         f"labels: {{service: {name}}}}}\n"
@@ -153,6 +155,33 @@ http:
 """
 
 
+def _api_route() -> str:
+    return f"""{_MADE}# The control API at https://THIS-HOST:8443/v1/: TLS from here, tokens by itself.
+http:
+  routers:
+    # No password before it: that would take the header in which clients send their token.
+    api:
+      entryPoints: [outer]
+      rule: "PathPrefix(`/v1/`)"
+      # Before the pages, whose rule fits everything.
+      priority: 1000
+      service: api
+      tls: {{}}
+  services:
+    api:
+      loadBalancer:
+        servers:
+          - url: "http://api:{API_PORT}"
+        # At the port of its health: the API itself answers only to the names that it is known by. Live, not ready:
+        # what is amiss while the database is away, it says better itself.
+        healthCheck:
+          path: /health/live
+          port: {BASE_PORT + directory.OFFSETS["api"]}
+          interval: 5s
+          timeout: 3s
+"""
+
+
 _WHEELS: Final = "Wheels in this folder are preferred when images are built (`make release-check` makes one).\n"
 _ENVIRONMENT: Final = f"""# Read by docker compose; yours from now on. Nothing secret is in here.
 # What runs: minimal, or full; add gpu (and its pool in ironclad.toml), observability, clamav, separated by commas.
@@ -165,6 +194,8 @@ IRONCLAD_PARTS=minimal
 IRONCLAD_UI_URL=http://127.0.0.1:{PREFECT_PORT}
 # With full: the address on which 8443 (TLS and password) is published.
 IRONCLAD_PUBLISH=127.0.0.1
+# With full: the names by which clients call the control API (https://NAME:8443/v1/), as a JSON list.
+IRONCLAD_API_HOSTS='["localhost"]'
 # Of each worker; 0 is no limit of processors.
 IRONCLAD_WORKER_MEMORY=8g
 IRONCLAD_WORKER_CPUS=0
@@ -172,7 +203,8 @@ IRONCLAD_WORKER_CPUS=0
 _TRAEFIK: Final = f"""{_MADE}global: {{checkNewVersion: false, sendAnonymousUsage: false}}
 entryPoints:
   inner: {{address: ":{INNER_PORT}"}}
-  outer: {{address: ":8443"}}
+  # A song that is sent may take longer than the minute that traefik gives a request by default.
+  outer: {{address: ":8443", transport: {{respondingTimeouts: {{readTimeout: 1h}}}}}}
   ping: {{address: "127.0.0.1:8082"}}
 ping: {{entryPoint: ping}}
 providers:

@@ -58,6 +58,13 @@ def problems(project: dict[str, Any]) -> list[str]:
     return [error.message for error in jsonschema.Draft7Validator(SPEC).iter_errors(plain)]
 
 
+def resolved(value: str) -> str:
+    """A value as compose gives it to a container where `.env` is as it was written."""
+    env = compose.initial(compose.Project())[Path(".env")]
+    own = {name: text.strip("'") for name, text in re.findall(r"^(\w+)=(.*)$", env, re.MULTILINE)}
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: own.get(found[1], found[2]), str(value))
+
+
 def settings_of(service: dict[str, Any], tmp_path: Path, parts: str = "minimal") -> Any:
     """What a service would read: its environment and its secrets, on a settings file that is there."""
     toml = tmp_path / "ironclad.toml"
@@ -66,7 +73,8 @@ def settings_of(service: dict[str, Any], tmp_path: Path, parts: str = "minimal")
     for name in service["secrets"]:
         file = PROJECT["secrets"][name]["file"].replace("${IRONCLAD_PARTS:-minimal}", parts)
         (tmp_path / name).write_text(first[Path(file)], encoding="utf-8")
-    environment = {**service["environment"], "IRONCLAD_CONFIG": str(toml), "IRONCLAD_SECRETS_DIR": str(tmp_path)}
+    given = {name: resolved(value) for name, value in service["environment"].items()}
+    environment = {**given, "IRONCLAD_CONFIG": str(toml), "IRONCLAD_SECRETS_DIR": str(tmp_path)}
     return load(environ={name: value for name, value in environment.items() if name.startswith("IRONCLAD_")})
 
 
@@ -284,6 +292,38 @@ def test_traefik_leads_to_both_servers_and_asks_people_for_a_password() -> None:
     assert f":{inner.port}" == static["entryPoints"]["inner"]["address"]
 
 
+def test_traefik_leads_to_the_api_by_tls_and_leaves_tokens_to_it(tmp_path: Path) -> None:
+    rendered = compose.render(compose.Project())
+    static = yaml.safe_load(rendered[Path("traefik/traefik.yaml")])
+    pages = yaml.safe_load(rendered[Path("traefik/routes/prefect.yaml")])["http"]
+    http = yaml.safe_load(rendered[Path("traefik/routes/api.yaml")])["http"]
+    (router,) = http["routers"].values()
+    assert router["entryPoints"] == ["outer"]
+    assert "tls" in router
+    assert "middlewares" not in router, "a password would take the header of the token"
+    assert router["priority"] > max(len(one["rule"]) for one in pages["routers"].values())
+    assert router["rule"] == "PathPrefix(`/v1/`)"
+    settings = settings_of(OURS["api"], tmp_path)
+    (server,) = http["services"][router["service"]]["loadBalancer"]["servers"]
+    assert server["url"] == f"http://api:{settings.api.port}"
+    health = http["services"][router["service"]]["loadBalancer"]["healthCheck"]
+    assert (health["path"] in PATHS, health["port"]) == (True, directory.port_of("api", settings))
+    assert static["entryPoints"]["outer"]["transport"]["respondingTimeouts"]["readTimeout"] == "1h"
+
+
+def test_the_api_is_reached_by_traefik_alone_under_names_that_the_operator_gives(tmp_path: Path) -> None:
+    service = OURS["api"]
+    assert service["networks"] == ["inside"]
+    assert "ports" not in service
+    settings = settings_of(service, tmp_path)
+    assert settings.api.host == "0.0.0.0"  # noqa: S104 - of the container
+    assert settings.api.allowed_hosts == ("localhost",)
+    variable = service["environment"]["IRONCLAD_API__ALLOWED_HOSTS"]
+    assert resolved(variable) == resolved(variable.replace("IRONCLAD_API_HOSTS", "NOT_IN_ENV")), (
+        "two places, one default"
+    )
+
+
 def test_the_password_of_the_interface_is_the_one_that_is_asked_for() -> None:
     first = compose.initial(compose.Project())
     user, _, hashed = first[Path("secrets/ui_users")].strip().partition(":{SHA}")
@@ -309,8 +349,14 @@ def test_profiles() -> None:
     assert {name: profiles for name, profiles in by_profile.items() if profiles} == {
         "prefect-2": ["full"], "redis": ["full"], "traefik": ["full"], "worker-gpu": ["gpu"],
         "prometheus": ["observability"], "grafana": ["observability"], "loki": ["observability"],
-        "alloy": ["observability"], "clamav": ["clamav"],
+        "alloy": ["observability"], "clamav": ["clamav"], "api": ["full"],
     }  # fmt: skip
+
+
+def test_the_api_is_given_its_time_to_stop(run: Callable[..., Result], tmp_path: Path) -> None:
+    assert run("install", "compose", "--dir", tmp_path, IRONCLAD_API__STOP_SECONDS="300").exit_code == 0
+    written = yaml.safe_load((tmp_path / "compose.yaml").read_text(encoding="utf-8"))
+    assert int(written["services"]["api"]["stop_grace_period"].rstrip("s")) > 300
 
 
 def test_what_is_named_is_defined() -> None:
