@@ -115,7 +115,8 @@ def intend(
 
     Those of attempts before `since` are kept beside the new one (a replay that keeps both results).
 
-    Returns the artifact's id, or None if another job owns the path (letter case aside): the caller picks another.
+    Returns the artifact's id, or None if another job owns the path (letter case aside), or another kind of this very
+    attempt does: the caller picks another.
     """
     assert_held(session, fence)
     # Two jobs that want one name at the same time are decided here, not by a failed insert.
@@ -123,9 +124,9 @@ def intend(
     owner = session.scalar(
         sa.text(
             "SELECT job_uuid FROM artifact WHERE lower(path) = lower(:path) AND state <> 'superseded' "
-            "AND job_uuid <> :job"
+            "AND (job_uuid <> :job OR attempt = :attempt AND kind <> :kind)"
         ),
-        {"path": path, "job": fence.job_uuid},
+        {"path": path, "job": fence.job_uuid, "attempt": fence.attempt, "kind": kind},
     )
     if owner is not None:
         return None

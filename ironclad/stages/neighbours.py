@@ -15,6 +15,7 @@ from ironclad.library.naming import Shelf
 from ironclad.library.servers import LibraryTrack
 from ironclad.metadata.facts import server_facts
 from ironclad.metadata.read import read_many
+from ironclad.stages.publish import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +51,20 @@ def owner(context: StageContext, path: Path) -> UUID | None:
             {"path": str(path)},
         )
     return None if found is None else UUID(str(found))
+
+
+def untouched(context: StageContext, path: Path) -> bool:
+    """Whether nothing is at a path, or something that the job has published there: nobody has put his own there."""
+    there = content(path)
+    if there is None:
+        return True
+    with context.database.session() as session:
+        return there in set(
+            session.scalars(
+                sa.text("SELECT blake3 FROM artifact WHERE job_uuid = :job AND lower(path) = lower(:path)"),
+                {"job": context.job.job_uuid, "path": str(path)},
+            )
+        )
 
 
 def findings(context: StageContext, root: Path, new: Mapping[Path, TrackTags]) -> list[Finding]:

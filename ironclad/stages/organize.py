@@ -92,7 +92,7 @@ def _cover(context: StageContext, published: Published) -> None:
 
     there = {one.name.lower() for one in album.iterdir()} & {"cover.jpg", "cover.png"}
     mine = neighbours.owner(context, album / cover_name(picture)) == context.job.job_uuid
-    if there and not mine:
+    if there and not (mine and neighbours.untouched(context, album / cover_name(picture))):
         return
     try:
         context.library.put(f"{COVER}{published.kind}", picture.path, only, None)

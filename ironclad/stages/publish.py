@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.errors import OutputInvalid
+from ironclad.errors import OutputInvalid, SourceMissing, SourceUnreadable, StorageError
 from ironclad.jobs import history
 from ironclad.stages.context import Published, Publisher
 
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
     Write = Callable[[Callable[[Session], Any]], Any]
 
+INTENDED: Final = "intended_blake3"
+"""In the receipt on record, while a retag is under way: what it will write."""
 _TRIES = 1000
+_NO_FILE: Final = "no file"
+_SHUT: Final = "shut"
 
 
 def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: None, *, since: int = 0) -> Publisher:
@@ -42,13 +47,19 @@ def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: No
         intent = _Intent(fence, kind, file.stat().st_size, digest, None if receipt is None else dict(receipt), since)
         for number in range(1, _TRIES):
             final = wanted(number)
-            own = write(partial(_own_path, fence.job_uuid, final, since))
-            if final.exists() and not own and durable.digest(final) != digest:
+            there = content(final)
+            own = False
+            if there is not None and there != _NO_FILE:
+                own = write(partial(_own, fence.job_uuid, final, there, since))
+            if there not in {None, digest} and not own:
                 continue  # somebody else's file: never overwritten
             artifact: UUID | None = write(partial(intent.record, final))
             if artifact is None:
-                continue  # another job owns this name
-            _deliver(file, final, digest, fence, replace=own, check=check)
+                continue  # another job, or another file of this attempt, owns this name
+            try:
+                _deliver(file, final, digest, fence, replace=own, check=check)
+            except FileExistsError:
+                continue  # somebody took the name in this very moment
             write(partial(_published, fence, artifact, final))
             return Published(final, kind, digest)
         raise OutputInvalid(f"No free name like {wanted(1)} in {_TRIES} tries.")
@@ -78,30 +89,61 @@ def _published(fence: Fence, artifact: UUID, path: Path, session: Session) -> No
     history.published(session, fence, artifact, str(path))
 
 
-def _own_path(job_uuid: UUID, path: Path, since: int, session: Session) -> bool:
-    """Whether the file at this path was written by the same job."""
-    return bool(
-        session.scalar(
-            sa.text(
-                "SELECT count(*) FROM artifact WHERE job_uuid = :job AND lower(path) = lower(:path) "
-                "AND attempt >= :since"
-            ),
-            {"job": job_uuid, "path": str(path), "since": since},
-        )
-    )
+def content(path: Path) -> str | None:
+    """The digest of the file that has a name now; None if nothing has it, other words if that is no file to be read.
+
+    Raises `StorageError` if the disk fails.
+    """
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _NO_FILE if path.is_symlink() else None
+    except OSError:
+        with durable.stored(path):
+            raise
+    if not stat.S_ISREG(status.st_mode):
+        return _NO_FILE
+    try:
+        return durable.digest(path)
+    except SourceMissing:
+        return None
+    except SourceUnreadable:
+        return _SHUT
+
+
+_OWN = sa.text(
+    "SELECT coalesce(bool_or(state = 'published' OR :there IN (blake3, receipt->>:intended)), false) AS own, "
+    "coalesce(bool_or(state = 'intent'), false) AS intended FROM artifact "
+    "WHERE job_uuid = :job AND lower(path) = lower(:path) AND attempt >= :since"
+)
+
+
+def _own(job_uuid: UUID, path: Path, there: str, since: int, session: Session) -> bool:
+    """Whether the file at this path is the same job's: it is on record as published there, or has bytes that once were.
+
+    A name that the job only had, or was about to take, says nothing of who put a file there since.
+    """
+    found = session.execute(
+        _OWN, {"job": job_uuid, "path": str(path), "there": there, "intended": INTENDED, "since": since}
+    ).one()
+    if there == _SHUT and found.intended and not found.own:
+        raise StorageError(f"{path} cannot be read; it may be what an interrupted attempt published.", path=path)
+    return bool(found.own)
 
 
 def _deliver(file: Path, final: Path, digest: str, fence: Fence, *, replace: bool, check: Callable[[], None]) -> None:
     """Copy to the final folder and give it its name. A file that is there already with the same bytes is fine."""
     durable.make_dirs(final.parent)
-    if final.exists() and durable.digest(final) == digest:
+    if content(final) == digest:
         durable.fsync_dir(final.parent)
         return
     temporary = final.with_name(f".{fence.job_uuid.hex}.{fence.attempt}.part")
     for left in final.parent.glob(f".{fence.job_uuid.hex}.*.part"):
         durable.remove(left, reason="left by an interrupted attempt of this job")
-    durable.copy_to_temporary(file, temporary, digest)
     try:
+        durable.copy_to_temporary(file, temporary, digest)
         check()  # a process that slept through its lease must not put older bytes in place of newer ones
         if replace:
             durable.replace(temporary, final)

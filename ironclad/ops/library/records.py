@@ -10,6 +10,7 @@ from ironclad.db import jsonb
 from ironclad.errors import IllegalTransition
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load
+from ironclad.stages import publish
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ironclad.db.tables import Job
 
-INTENDED: Final = "intended_blake3"
+INTENDED: Final = publish.INTENDED
 """In the receipt on record, while a retag is under way."""
 
 

@@ -21,7 +21,9 @@ def commit_before_publish() -> None:
     def publisher(write: Any, fence: Any, _check: Any, **_: Any) -> Any:
         def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Any:
             final, digest = wanted(1), durable.digest(file)
-            own = write(lambda session: publish._own_path(fence.job_uuid, final, 0, session))
+            own = bool(
+                write(lambda session: publish._own(fence.job_uuid, final, publish.content(final) or "", 0, session))
+            )
             artifact = write(
                 lambda session: history.intend(
                     session, fence, kind=kind, path=str(final), size=file.stat().st_size, blake3=digest, receipt=None

@@ -220,6 +220,44 @@ def test_an_older_result_that_somebody_changed_stays(settings: Settings, claims:
     assert old.read_bytes() == b"mine now"
 
 
+def test_a_result_whose_name_differs_in_letter_case_only_takes_the_place_of_the_older(
+    settings: Settings, claims: Claims, run: Organize
+) -> None:
+    claim = claims()
+    quiet = {"receipts": False, "cover": False}
+    run(TrackTags(**{**TAGS.present(), "album_artists": ("ana",), "title": "blue"}), claim=claim, output=quiet)
+    run(claim=claim, output=quiet)
+    assert library(settings) == ["Ana/Colours/01 - Blue (Instrumental).flac"]
+    assert [path.name for path in settings.layout.output.iterdir()] == ["Ana"]
+
+
+def test_an_older_name_of_the_same_file_is_not_removed(settings: Settings, claims: Claims, run: Organize) -> None:
+    claim = claims()
+    quiet = {"receipts": False, "cover": False}
+    run(claim=claim, output=quiet)
+    (settings.layout.output / "Bea").symlink_to("Ana")  # for somebody, the two are one
+    run(TrackTags(**{**TAGS.present(), "album_artists": ("Bea",)}), claim=claim, output=quiet)
+    assert library(settings) == ["Ana/Colours/01 - Blue (Instrumental).flac"]
+    assert (settings.layout.output / "Bea/Colours/01 - Blue (Instrumental).flac").read_bytes() == b"flac"
+
+
+def test_a_cover_that_somebody_put_over_ours_stays(settings: Settings, claims: Claims, run: Organize) -> None:
+    claim = claims()
+    run(claim=claim)
+    cover = settings.layout.output / "Ana/Colours/cover.png"
+    cover.write_bytes(b"scanned, and better")
+    better = Picture(PictureType.FRONT_COVER, "image/png", "", 9, 9, data=b"better")
+    run(claim=claim, pictures=(better,))
+    assert cover.read_bytes() == b"scanned, and better"
+
+
+def test_stems_of_a_template_that_does_not_tell_them_apart_are_all_there(settings: Settings, run: Organize) -> None:
+    run(kinds=("instrumental", "vocals"), output={"template": "{{ artist }} - {{ source_title }}", "cover": False})
+    assert [name for name in library(settings) if name.endswith(".flac")] == [
+        "Ana - Blue (2).flac", "Ana - Blue.flac",
+    ]  # fmt: skip
+
+
 def test_an_emptied_folder_goes_and_the_library_stays(settings: Settings, claims: Claims, run: Organize) -> None:
     claim = claims()
     quiet = {"receipts": False, "cover": False}

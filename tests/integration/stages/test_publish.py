@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.errors import LeaseLost, OutputInvalid
+from ironclad.errors import DiskFull, LeaseLost, OutputInvalid, SourceUnreadable
 from ironclad.stages.publish import publisher
 
 if TYPE_CHECKING:
@@ -107,6 +107,125 @@ def test_a_file_of_somebody_else_is_never_overwritten(
     done = publish(claims()).put("instrumental", song, name(settings.layout.output), None)
     assert done.path.name == "Song (2).flac"
     assert foreign.read_bytes() == b"bought"
+
+
+def test_a_strangers_file_under_a_name_that_the_job_once_had_is_not_overwritten(
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    claim = claims()
+    old = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    publish(claim).put("instrumental", song, name(settings.layout.output / "Elsewhere"), None)
+    old.path.write_bytes(b"bought since")  # the older result was removed, and somebody put his own file there
+    song.write_bytes(b"better")
+    done = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert old.path.read_bytes() == b"bought since"
+    assert (done.path.name, done.path.read_bytes()) == ("Song (2).flac", b"better")
+
+
+def test_a_strangers_file_that_came_where_an_attempt_was_cut_short_is_not_overwritten(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    claim = claims()
+    done = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    with database.session() as session:
+        session.execute(sa.text("UPDATE artifact SET state = 'intent'"))  # killed before the file was there
+    done.path.write_bytes(b"bought since")
+    again = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert done.path.read_bytes() == b"bought since"
+    assert again.path.name == "Song (2).flac"
+
+
+def test_a_strangers_file_that_comes_in_this_very_moment_is_not_overwritten(
+    database: Database, settings: Settings, claims: Claims, song: Path
+) -> None:
+    came = settings.layout.output / "Artist" / "Song.flac"
+
+    def write(call: Callable[[Session], Any]) -> Any:
+        with database.session() as session:
+            return call(session)
+
+    def check() -> None:
+        if not came.exists():
+            came.write_bytes(b"bought")
+
+    done = publisher(write, claims().fence, check).put("instrumental", song, name(settings.layout.output), None)
+    assert came.read_bytes() == b"bought"
+    assert done.path.name == "Song (2).flac"
+    assert rows(database) == [("superseded", str(came)), ("published", str(done.path))]
+
+
+def test_two_files_of_a_job_that_want_one_name_get_two(
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
+) -> None:
+    publisher = publish(claims())
+    for _ in range(2):  # run twice, as after a crash
+        first = publisher.put("instrumental", song, name(settings.layout.output), None)
+        song.write_bytes(b"voice")
+        second = publisher.put("vocals", song, name(settings.layout.output), None)
+        song.write_bytes(b"flac" * 1000)
+        assert (first.path.name, second.path.name) == ("Song.flac", "Song (2).flac")
+        assert (first.path.read_bytes(), second.path.read_bytes()) == (b"flac" * 1000, b"voice")
+    assert [state for state, _path in rows(database)].count("published") == 2
+
+
+@pytest.mark.parametrize("thing", ["folder", "link to nowhere", "shut"])
+def test_what_is_no_file_to_be_read_is_left_alone(  # noqa: PLR0917 - fixtures
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path, thing: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    there = settings.layout.output / "Artist" / "Song.flac"
+    durable.make_dirs(there.parent)
+    if thing == "folder":
+        there.mkdir()
+    elif thing == "shut":
+        there.write_bytes(b"of another user")
+        digest = durable.digest
+
+        def closed(path: Path) -> str:
+            if path == there:
+                raise SourceUnreadable(str(path))
+            return digest(path)
+
+        monkeypatch.setattr(durable, "digest", closed)
+    else:
+        there.symlink_to("nowhere")
+    assert publish(claims()).put("instrumental", song, name(settings.layout.output), None).path.name == "Song (2).flac"
+    assert there.is_dir() or there.is_symlink() or there.read_bytes() == b"of another user"
+
+
+def test_a_file_that_goes_while_it_is_looked_at_was_none(
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    claim = claims()
+    done = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    digest = durable.digest
+
+    def late(path: Path) -> str:
+        if path == done.path:
+            monkeypatch.setattr(durable, "digest", digest)
+            path.unlink()  # a user tidies up
+        return digest(path)
+
+    monkeypatch.setattr(durable, "digest", late)
+    again = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert (again.path, again.path.read_bytes()) == (done.path, song.read_bytes())
+
+
+def test_a_full_disk_leaves_no_part_of_a_file(
+    settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    copy = durable.copy_to_temporary
+
+    def full(source: Path, temporary: Path, expected: str) -> None:
+        copy(source, temporary, expected)
+        raise DiskFull(str(temporary))
+
+    monkeypatch.setattr(durable, "copy_to_temporary", full)
+    with pytest.raises(DiskFull):
+        publish(claims()).put("instrumental", song, name(settings.layout.output), None)
+    assert [path for path in settings.layout.output.rglob("*") if path.is_file()] == []
 
 
 def test_what_a_crash_left_before_the_commit_is_adopted(
