@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -13,6 +13,7 @@ from ironclad import durable
 from ironclad.errors import IllegalTransition
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, record
+from ironclad.library.names import numbered
 from ironclad.library.receipt import sidecar
 from ironclad.library.refile import Move, plan_refile, refile
 from ironclad.ops.library import known, preview
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from ironclad.db.session import Database
     from ironclad.library.naming import PathTemplate
     from ironclad.ops.library.known import Known
+
+
+_REASON: Final = "its album has moved to a folder that has a cover"
+_DOUBLES: Final = 100
+"""Numbered doubles of a name among which `mend` looks for a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +98,15 @@ class Refiler:
             if one.path.exists() or not one.complete:
                 continue
             wanted = self.root / template.render(one.name(self.settings), one.path.suffix)
-            near = [wanted, *one.path.parent.glob(f".refile-*{one.path.suffix}")]
+            doubles = (wanted.with_name(numbered(wanted.name, number)) for number in range(2, _DOUBLES))
+            near = [wanted, *doubles, *one.path.parent.glob(f".refile-*{one.path.suffix}")]
             for found in near:
                 below = found.relative_to(self.root)
                 if below.as_posix() not in tracks and found.is_file() and durable.digest(found) == one.blake3:
                     source, target = PurePosixPath(path), PurePosixPath(below.as_posix())
                     with self.database.session() as session:
                         _unlocked(session, one.job.job_uuid)
-                        if sidecar(one.path).exists():
+                        if sidecar(one.path).exists() and not sidecar(found).exists():
                             durable.move(sidecar(one.path), sidecar(found))
                         self._record(session, one.job.job_uuid, source, target)
                     break
@@ -126,7 +133,7 @@ class Refiler:
         with self.database.session() as session:
             rows = session.execute(
                 sa.text(
-                    "SELECT artifact_uuid, job_uuid, kind, path FROM artifact WHERE state = 'published' "
+                    "SELECT artifact_uuid, job_uuid, kind, path, blake3 FROM artifact WHERE state = 'published' "
                     "AND kind LIKE :kind AND job_uuid = ANY(:jobs)"
                 ),
                 {"kind": f"{COVER}%", "jobs": [job for job, _ in moved]},
@@ -161,7 +168,13 @@ class Refiler:
             _unlocked(session, row.job_uuid)
             taken = [file for file in target.parent.iterdir() if file.name.lower() in {"cover.jpg", "cover.png"}]
             if taken or target.parent == self.root:
-                durable.remove(path, reason="its album has moved to a folder that has a cover")
+                if durable.digest(path) != row.blake3:
+                    return  # somebody has put his own there
+                attempt = load(session, row.job_uuid).attempt
+                record(
+                    session, row.job_uuid, "removed", actor=self.actor, attempt=attempt, path=str(path), reason=_REASON
+                )
+                durable.remove(path, reason=_REASON)
                 session.execute(
                     sa.text("UPDATE artifact SET state = 'superseded' WHERE artifact_uuid = :id"),
                     {"id": row.artifact_uuid},

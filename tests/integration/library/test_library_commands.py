@@ -223,6 +223,51 @@ def test_a_refile_that_is_killed_is_finished_by_the_next(
     assert refiler.plan(swap) == []
 
 
+def test_a_move_to_a_numbered_name_that_was_killed_is_finished_by_the_next(
+    database: Database, settings: Settings, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(1)
+    stranger = settings.layout.output / "Song.flac"
+    stranger.write_bytes(b"bought")
+    refiler, flat = Refiler(database, settings, "test"), PathTemplate("Song")
+
+    def killed(*_given: Any, **_named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(refiling, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(refiler.apply(refiler.plan(flat)))
+    refiler.mend(flat)
+    assert list(refiler.apply(refiler.plan(flat))) == []
+    stranger.unlink()
+    assert [name for name in files(settings) if name.endswith(".flac")] == ["Song (2).flac"]
+    with database.session() as session:
+        assert session.scalar(sa.text("SELECT path FROM artifact WHERE kind = 'instrumental'")) == str(
+            settings.layout.output / "Song (2).flac"
+        )
+
+
+@pytest.mark.parametrize("whose", ["ours", "somebody's own"])
+def test_a_cover_that_is_in_the_way_of_nobody_goes_unless_it_is_somebodys_own(
+    database: Database, settings: Settings, publish: Publish, whose: str
+) -> None:
+    publish(1)
+    cover = settings.layout.output / "Ana" / "Colours" / "cover.png"
+    if whose != "ours":
+        cover.write_bytes(b"scanned, and better")
+    album = settings.layout.output / "Ana" / "2020 Colours"
+    album.mkdir()
+    (album / "cover.jpg").write_bytes(b"scanned")
+    refiler = Refiler(database, settings, "test")
+    list(refiler.apply(refiler.plan(PathTemplate(YEARS))))
+    assert (album / "cover.jpg").read_bytes() == b"scanned"
+    assert cover.exists() == (whose != "ours")
+    with database.session() as session:
+        told = session.scalars(sa.text("SELECT data->>'path' FROM job_event WHERE kind = 'removed'")).all()
+    assert told == ([str(cover)] if whose == "ours" else [])
+
+
 def test_what_runs_and_what_is_not_ours_stays(
     run: Run, database: Database, settings: Settings, publish: Publish
 ) -> None:
