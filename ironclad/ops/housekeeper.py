@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ironclad import log
 from ironclad.db.embedded import EmbeddedServer
-from ironclad.errors import IroncladError
+from ironclad.errors import DatabaseUnavailable, IroncladError
 from ironclad.jobs import control, notices
 from ironclad.ops import backup, health_log, orphans, prune
 
@@ -55,23 +55,52 @@ class Round:
 def tidy(database: Database, settings: Settings) -> Round | None:
     """Set leftovers of crashes aside, prune, back up if that is due. None, with nothing done, while another does it.
 
-    Raises catalogue errors; what was done until then is done, and the next round goes on.
+    What cannot be moved or deleted keeps nothing else from being done. Raises the first such error (the catalogue's, or
+    `OSError`) at the end, and `DatabaseUnavailable` at once; the next round goes on.
     """
+    problems = _Problems()
     with _alone(database) as alone:
         if not alone:
             return None
-        found = [one for one in orphans.find(database, settings) if one.kind in _FIXED]
-        for one in found:
-            orphans.fix(database, settings, one)
-        count, size = prune.run(database, settings)
+        fixed = 0
+        with problems.kept():
+            for one in orphans.find(database, settings):
+                if one.kind in _FIXED:
+                    with problems.kept():
+                        orphans.fix(database, settings, one)
+                        fixed += 1
+        count = size = 0
+        with problems.kept():
+            count, size = prune.run(database, settings, around=problems.kept)
         with database.session() as session:
             health_log.prune(session)
-        _back_up(database, settings)
-        done = Round(len(found), count, size)
+        with problems.kept():
+            _back_up(database, settings)
+        done = Round(fixed, count, size)
         with database.session() as session:
             control.set_switch(session, SWITCH, done.to_dict())
-    log.get(component="housekeeper").info("housekeeping_done", **done.to_dict())
+    log.get(component="housekeeper").info("housekeeping_done", **done.to_dict(), problems=len(problems.found))
+    if problems.found:
+        raise problems.found[0]
     return done
+
+
+class _Problems:
+    """Errors of parts of a round."""
+
+    def __init__(self) -> None:
+        self.found: list[IroncladError | OSError] = []
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep an error for later; one of the database ends the round."""
+        try:
+            yield
+        except DatabaseUnavailable:
+            raise
+        except (IroncladError, OSError) as exc:
+            log.get(component="housekeeper").warning("housekeeping_hindered", error=str(exc))
+            self.found.append(exc)
 
 
 def _back_up(database: Database, settings: Settings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ import sqlalchemy as sa
 
 from ironclad import durable
 from ironclad.errors import IroncladError
-from ironclad.jobs.transition import record
+from ironclad.jobs.states import JobState
+from ironclad.jobs.transition import load, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +96,7 @@ def find(
 def _quiet(path: Path, before: float) -> bool:
     try:
         return path.lstat().st_mtime <= before
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -122,15 +124,23 @@ def _unfinished(settings: Settings, before: float) -> Iterator[Orphan]:
     for folder in (layout.archive, layout.work, layout.error, layout.output, layout.logs):
         pending = [folder] if folder.exists() else []
         while pending:
-            for path in sorted(pending.pop().iterdir()):
+            for path in _entries(pending.pop()):
                 if durable.is_temporary(path.name):
                     if _quiet(path, before):
                         yield Orphan(
                             Kind.UNFINISHED, path, "A process ended before it had finished this.",
                             "Nothing: the job was tried again without it.",
                         )  # fmt: skip
-                elif path.is_dir() and not path.is_symlink():
+                elif os.path.isdir(path) and not path.is_symlink():  # noqa: PTH112 - Path.is_dir raises where it may not look
                     pending.append(path)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it went away meanwhile, or is somebody else's (`lost+found`, a trash folder)."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 _ORIGINALS: Final = sa.text(
@@ -212,15 +222,32 @@ def fix(database: Database, settings: Settings, orphan: Orphan) -> Orphan:
         return orphan
     if orphan.kind is Kind.NO_FILE or not (orphan.path.exists() or orphan.path.is_symlink()):
         return orphan
-    moved = _set_aside(settings, orphan)
     if orphan.kind is Kind.DAMAGED and orphan.job_uuid is not None:
-        with database.session() as session:  # the name is free for a replay
-            session.execute(
-                sa.text("UPDATE artifact SET state = 'superseded' WHERE job_uuid = :job AND path = :path"),
-                {"job": orphan.job_uuid, "path": str(orphan.path)},
-            )
-            record(session, orphan.job_uuid, "orphaned", actor="orphans", attempt=0, path=str(orphan.path))
+        moved = _damaged(database, settings, orphan, orphan.job_uuid)
+    else:
+        moved = _set_aside(settings, orphan)
     return Orphan(orphan.kind, orphan.path, orphan.reason, orphan.todo, orphan.job_uuid, moved)
+
+
+def _damaged(database: Database, settings: Settings, orphan: Orphan, job_uuid: UUID) -> Path | None:
+    """Set a damaged file aside, if it is still that; the name is free for a replay then.
+
+    It was read a while ago: a replay or a retag may have written it anew since. The lock keeps them from it meanwhile.
+    """
+    with database.session() as session:
+        job = load(session, job_uuid, lock=True)
+        place = {"job": job_uuid, "path": str(orphan.path)}
+        recorded = session.scalar(
+            sa.text("SELECT blake3 FROM artifact WHERE job_uuid = :job AND path = :path AND state = 'published'"), place
+        )
+        if job.state == JobState.RUNNING.value or recorded is None or _same(orphan.path, recorded):
+            return None
+        moved = _set_aside(settings, orphan)
+        session.execute(
+            sa.text("UPDATE artifact SET state = 'superseded' WHERE job_uuid = :job AND path = :path"), place
+        )
+        record(session, job_uuid, "orphaned", actor="orphans", attempt=0, path=str(orphan.path))
+    return moved
 
 
 def _set_aside(settings: Settings, orphan: Orphan) -> Path:

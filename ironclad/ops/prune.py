@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,8 @@ from ironclad import durable
 from ironclad.jobs.transition import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ironclad.config import Settings
@@ -96,7 +98,7 @@ def _candidates(database: Database, settings: Settings, kind: str, now: float) -
         try:
             status = path.lstat()
             yield _Candidate(path, _bytes(path), (now - status.st_mtime) / _DAY, job)
-        except FileNotFoundError:
+        except OSError:  # it went away, or it may not be looked at
             continue
 
 
@@ -145,10 +147,21 @@ def _delete(victim: Victim) -> None:
         durable.remove(victim.path, reason=victim.reason)
 
 
-def run(database: Database, settings: Settings, *, now: float | None = None) -> tuple[int, int]:
-    """Delete everything that the rules let go. Returns how many things and bytes."""
+def run(
+    database: Database, settings: Settings, *, now: float | None = None,
+    around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> tuple[int, int]:  # fmt: skip
+    """Delete everything that the rules let go. Returns how many things and bytes.
+
+    Args:
+        database: where the jobs are.
+        settings: the rules.
+        now: the wall clock.
+        around: entered for each deletion; what it swallows keeps the others from nothing.
+    """
     count = size = 0
     for victim in list(plan(database, settings, now=now)):
-        if remove(database, victim):
-            count, size = count + 1, size + victim.bytes
+        with around():
+            if remove(database, victim):
+                count, size = count + 1, size + victim.bytes
     return count, size

@@ -158,6 +158,32 @@ def test_damage_is_found_by_its_hash_and_makes_way_for_a_replay(
     assert found(database, settings, hashes=True) == {}
 
 
+@pytest.mark.parametrize("since", ["written anew", "replaced", "runs"])
+def test_what_was_damaged_when_it_was_read_is_looked_at_again(
+    database: Database, settings: Settings, make: Any, since: str
+) -> None:
+    job = make()
+    path = publish(database, settings, job)
+    path.write_bytes(b"mosic")
+    [one] = orphans.find(database, settings, hashes=True)
+    changes = {
+        "written anew": ("UPDATE artifact SET blake3 = :digest", {"digest": durable.digest(path)}),  # by a retag
+        "replaced": ("UPDATE artifact SET state = 'superseded'", {}),
+        "runs": (
+            "UPDATE job SET state = 'running', lease_token = gen_random_uuid(), lease_expires_at = now(), attempt = 2",
+            {},
+        ),
+    }
+    statement, values = changes[since]
+    with database.session() as session:
+        session.execute(sa.text("ALTER TABLE job DISABLE TRIGGER USER"))
+        session.execute(sa.text(statement), values)
+        session.execute(sa.text("ALTER TABLE job ENABLE TRIGGER USER"))
+    assert orphans.fix(database, settings, one).moved is None
+    assert path.read_bytes() == b"mosic"
+    assert list(settings.layout.orphaned.iterdir()) == []
+
+
 def test_a_misplaced_original_is_filed_again(database: Database, settings: Settings, make: Any) -> None:
     job = make("failed")
     with database.session() as session:
@@ -271,6 +297,50 @@ def test_a_round_sets_leftovers_aside_and_prunes(database: Database, settings: S
     ago = housekeeper.since_last(database)
     assert ago is not None
     assert 0 <= ago < 60
+
+
+def test_folders_that_may_not_be_read_or_go_meanwhile_stop_no_round(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, error in (("lost+found", PermissionError), ("gone", FileNotFoundError)):
+        closed = settings.layout.output / name
+        closed.mkdir()
+        iterdir = type(closed).iterdir
+
+        def refused(path: Path, closed: Path = closed, error: type[OSError] = error, iterdir: Any = iterdir) -> Any:
+            if path == closed:
+                raise error(1, "no", str(path))
+            return iterdir(path)
+
+        monkeypatch.setattr(type(closed), "iterdir", refused)
+    assert housekeeper.tidy(database, settings) == housekeeper.Round(0, 0, 0)
+    assert not backup.due(settings)
+
+
+def test_what_cannot_be_moved_or_deleted_keeps_nothing_else_from_it(
+    database: Database, settings: Settings, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [settings.layout.output / f".{make().hex}.{number}.part" for number in (1, 2)]
+    folders = [settings.layout.work_of(make()) for _ in range(2)]
+    for path in (*parts, *folders):
+        path.write_bytes(b"half") if path in parts else path.mkdir()
+        age(path, 8 * DAY)
+
+    def stuck(then: Any, *paths: Path) -> Any:
+        def call(path: Path, *more: Any, **named: Any) -> None:
+            if path in paths:
+                raise StorageError(f"{path}: busy")
+            then(path, *more, **named)
+
+        return call
+
+    monkeypatch.setattr(durable, "move", stuck(durable.move, parts[0]))
+    monkeypatch.setattr(durable, "remove_tree", stuck(durable.remove_tree, folders[0]))
+    with pytest.raises(StorageError, match="busy"):
+        housekeeper.tidy(database, settings)
+    assert [path.exists() for path in (*parts, *folders)] == [True, False, True, False]
+    assert not backup.due(settings)
+    assert housekeeper.since_last(database) is not None
 
 
 def test_only_one_round_at_a_time(database: Database, settings: Settings) -> None:
