@@ -118,6 +118,17 @@ def test_what_is_typed_after_the_slash_is_the_filter_however_fast() -> None:
     cockpit(Staged("busy"), visit)
 
 
+def test_what_is_typed_after_the_slash_of_the_overview_is_the_filter_too() -> None:
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("1")
+        await driver.type("/quiet paths")  # each letter of it is a key that does something to jobs, or ends the cockpit
+        assert jobs_of(driver).query_one("#filter", Input).value == "quiet paths"
+        await driver.press("enter")
+        assert jobs_of(driver).wanted.text == "quiet paths"
+
+    cockpit(Staged("busy"), visit)
+
+
 def test_a_filter_that_finds_nothing_says_so() -> None:
     async def visit(driver: Cockpit) -> None:
         await driver.press("2", "slash")

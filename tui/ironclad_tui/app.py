@@ -274,6 +274,12 @@ class IroncladApp(App[None]):
         """One job on top of whatever is shown."""
         self.push_screen(JobScreen(job_uuid))
 
+    async def find_jobs(self) -> None:
+        """The list of jobs with its filter open; until it is, no other key is looked at."""
+        await self.switch_mode("jobs")
+        if isinstance(self.screen, JobsScreen):
+            self.screen.action_filter()
+
     def list_jobs(self, text: str) -> None:
         """The list of jobs with a filter. Raises `FilterError`."""
         self.switch_mode("jobs")

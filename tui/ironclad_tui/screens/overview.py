@@ -44,7 +44,8 @@ class OverviewScreen(CockpitScreen):
     AUTO_FOCUS = "#running"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "app.show('failures')", "Failures"),
-        Binding("slash", "app.show('jobs')", "Find jobs"),
+        # With priority, as the list's own: what is typed after it goes into the filter.
+        Binding("slash", "find", "Find jobs", priority=True),
         Binding("c", "cancel", "Cancel"),
         Binding("P", "app.pause_pipeline", "Pause all"),
     ]
@@ -114,6 +115,10 @@ class OverviewScreen(CockpitScreen):
         """Enter opens the job."""
         key = message.key
         self.cockpit.open_job(key[1] if isinstance(key, tuple) else key)  # type: ignore[arg-type]  # ids by construction
+
+    async def action_find(self) -> None:
+        """Type a filter for the list of jobs."""
+        await self.cockpit.find_jobs()
 
     def action_cancel(self) -> None:
         """Cancel the running job under the cursor."""
