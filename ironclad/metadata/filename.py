@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ironclad.metadata.fields import merge
@@ -58,6 +58,7 @@ _DISC_SUFFIX = re.compile(
 _YEAR = r"(?P<year>(?:19|20)\d\d)"
 _YEAR_LAST = re.compile(rf"(?P<rest>.*\S)\s*[(\[]{_YEAR}(?:-\d\d(?:-\d\d)?)?[)\]]")
 _YEAR_FIRST = re.compile(rf"(?:[(\[]{_YEAR}[)\]]\s*|{_YEAR.replace('year', 'bare')}\s+[-\u2013]\s+)(?P<rest>\S.*)")
+_ALBUM_NUMBER = re.compile(r"\d{1,2}")
 _NOISE = re.compile(
     r"\s*[(\[{](?:flac|mp3|wav|aac|alac|ogg|opus|web|cd|vinyl|lossless|hi-?res|v0|v2|cbr|vbr|\d{2,3}\s*k(?:bps)?"
     r"|\d\d[-/ ]\d{2,3}(?:\.\d)?)(?:[\s,-][^)\]}]*)?[)\]}]",
@@ -82,7 +83,10 @@ def complete(tags: TrackTags, path: PurePath) -> Guess:
     The origins name every field that has a value.
     """
     guess = from_path(path)
-    merged = merge(tags, guess.tags)
+    named = guess.tags
+    if tags.compilation and named.album_artists != (VARIOUS_ARTISTS,):
+        named = replace(named, album_artists=())  # the tag says that it is nobody's album in particular
+    merged = merge(tags, named)
     present = tags.present()
     origins = {name: Origin.TAG if name in present else guess.origins[name] for name in merged.present()}
     return Guess(merged, origins)
@@ -207,6 +211,8 @@ def _from_album_folder(name: str, original: str) -> dict[str, str]:
     if year is not None:
         result.setdefault("year", year)
         parts = [part for part in parts if part is not year]
+    if len(parts) > 1 and _ALBUM_NUMBER.fullmatch(parts[0]):
+        parts = parts[1:]  # `03 - Album`: the albums of an artist in their order
     if len(parts) > 1:
         return result | {"artist": parts[0], "album": " - ".join(parts[1:])}
-    return result | {"album": name}
+    return result | {"album": parts[0]}

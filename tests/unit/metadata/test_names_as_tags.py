@@ -53,6 +53,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
      {"track": 1, "disc": 2, "title": "Title", "artists": ("Artist",), "album": "Album", "album_artists": ("Artist",)}),
     ("Artist/Album (Disc 1)/01 Title.mp3",
      {"track": 1, "disc": 1, "title": "Title", "artists": ("Artist",), "album": "Album", "album_artists": ("Artist",)}),
+    ("Artist/03 - Album/01 Title.mp3",
+     {"track": 1, "title": "Title", "artists": ("Artist",), "album": "Album", "album_artists": ("Artist",)}),
+    ("Artist/7 - Album (2001)/01 Title.mp3",
+     {"track": 1, "title": "Title", "artists": ("Artist",), "album": "Album", "album_artists": ("Artist",),
+      "date": "2001"}),
+    ("311 - Music/01 Title.mp3",
+     {"track": 1, "title": "Title", "artists": ("311",), "album": "Music", "album_artists": ("311",)}),
     ("Artist/2001 - Album/01 Title.mp3",
      {"track": 1, "title": "Title", "artists": ("Artist",), "album": "Album", "album_artists": ("Artist",),
       "date": "2001"}),
@@ -118,3 +125,12 @@ def test_hostile_names_are_cleaned() -> None:
 def test_no_name_breaks_the_parser(parts: list[str]) -> None:
     guess = from_path(PurePath("/".join(parts)))
     assert set(guess.origins) == set(guess.tags.present())
+
+
+def test_a_folder_is_not_the_album_artist_of_what_says_that_it_is_a_compilation() -> None:
+    tags = TrackTags(title="Title", artists=("One",), album="Hits", compilation=True)
+    guess = complete(tags, PurePath("Summer/Hits/01 Title.mp3"))
+    assert guess.tags.album_artists == ()
+    assert "album_artists" not in guess.origins
+    named = complete(tags, PurePath("Various/Hits/01 Title.mp3"))
+    assert named.tags.album_artists == ("Various Artists",)
