@@ -14,12 +14,13 @@ from ironclad.ops.checks import audio, backups, host, notify, online, services
 from ironclad.ops.checks.outcome import Level, fail
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from ironclad.config import Settings
     from ironclad.ops.checks.outcome import Outcome
 
 _AT_A_TIME = 2
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,12 @@ DEEP: Final[tuple[Check, ...]] = tuple(check for check in CHECKS if check.deep)
 """Those of `ironclad health`."""
 
 
-def diagnose(settings: Settings, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
+def diagnose(settings: Settings, checks: Sequence[Check] = CHECKS) -> Generator[Finding]:
     """Run the checks, some at a time, and yield what they find in their order, each as soon as it is known.
 
     A check that takes too long is reported as failed and left behind in its thread, with a new one in its place.
+    Where nobody wants the rest (the pipe is gone, Ctrl-C), nothing more is begun, and what has begun gets a moment to
+    put away what it made.
     """
     running = [_Running(check) for check in checks]
     todo: queue.SimpleQueue[_Running] = queue.SimpleQueue()
@@ -104,14 +107,31 @@ def diagnose(settings: Settings, checks: Sequence[Check] = CHECKS) -> Iterator[F
 
     for _ in range(_AT_A_TIME):
         threading.Thread(target=work, name="doctor", daemon=True).start()
+    for place, one in enumerate(running):
+        try:
+            outcomes, seconds = one.result()
+            if outcomes is None:
+                threading.Thread(target=work, name="doctor", daemon=True).start()
+                hint = "What it asks hangs; the other findings may tell why."
+                outcomes = [fail(f"no answer within {seconds:g} s", hint)]
+            for outcome in outcomes:
+                name = f"{one.check.name} {outcome.about}" if outcome.about else one.check.name
+                yield Finding(name, outcome.level, outcome.detail, outcome.remedy, seconds)
+        except (GeneratorExit, KeyboardInterrupt):
+            _end(running[place:], todo)
+            raise
+
+
+def _end(running: Sequence[_Running], todo: queue.SimpleQueue[_Running]) -> None:
+    """Begin nothing more, and wait a while for what has begun."""
+    never = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            never.append(todo.get_nowait())
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     for one in running:
-        outcomes, seconds = one.result()
-        if outcomes is None:
-            threading.Thread(target=work, name="doctor", daemon=True).start()
-            outcomes = [fail(f"no answer within {seconds:g} s", "What it asks hangs; the other findings may tell why.")]
-        for outcome in outcomes:
-            name = f"{one.check.name} {outcome.about}" if outcome.about else one.check.name
-            yield Finding(name, outcome.level, outcome.detail, outcome.remedy, seconds)
+        if one not in never:
+            one.ended(deadline - time.monotonic())
 
 
 class _Running:
@@ -121,6 +141,7 @@ class _Running:
         self.check = check
         self._began: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._result: queue.SimpleQueue[tuple[Sequence[Outcome], float]] = queue.SimpleQueue()
+        self._ended = threading.Event()
 
     def run(self, settings: Settings) -> None:
         """Run the check; whatever it meets is what it found."""
@@ -133,6 +154,11 @@ class _Running:
         except BaseException as exc:  # noqa: BLE001 - doctor never raises
             outcomes = [fail(f"{type(exc).__name__}: {exc}", "This is unexpected; please report it.")]
         self._result.put((outcomes, time.monotonic() - began))
+        self._ended.set()
+
+    def ended(self, seconds: float) -> bool:
+        """Wait so long for the end of a check that has begun; whether it came."""
+        return self._ended.wait(max(0.0, seconds))
 
     def result(self) -> tuple[Sequence[Outcome] | None, float]:
         """The outcomes and how long it took; no outcomes if it takes too long.

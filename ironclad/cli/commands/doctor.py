@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Annotated, Final
 
@@ -48,10 +49,11 @@ def doctor(
     settings = options.of(context).settings(quiet=True)
     began = time.monotonic()
     findings = []
-    for finding in diagnose(settings):
-        findings.append(finding)
-        if not as_json:
-            show(finding.status.value, finding.name, finding.detail, finding.remedy)
+    with contextlib.closing(diagnose(settings)) as found:
+        for finding in found:
+            findings.append(finding)
+            if not as_json:
+                show(finding.status.value, finding.name, finding.detail, finding.remedy)
     failed = sum(finding.status is Level.FAIL for finding in findings)
     warned = sum(finding.status is Level.WARN for finding in findings)
     if as_json:

@@ -10,6 +10,7 @@ import resource
 import secrets
 import struct
 import sys
+import time
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ _STA_NANO = 0x2000
 _OFF_SECONDS = 0.5
 _UNSURE_SECONDS = 5.0
 _FULL = 0.8
+_TRIAL_SECONDS = 3600.0
 
 
 def python(_settings: Settings) -> list[Outcome]:
@@ -82,6 +84,7 @@ def data_folder(settings: Settings) -> list[Outcome]:
     remedy = f"Give the Ironclad user the folder {root}, on a file system with hard links (not FAT or exFAT)."
     try:
         durable.make_dirs(settings.layout.work)
+        _remove_older_trials(settings.layout.work)
         trial = settings.layout.work / f".doctor-{secrets.token_hex(4)}"
         durable.make_dirs(trial)
         try:
@@ -91,6 +94,14 @@ def data_folder(settings: Settings) -> list[Outcome]:
     except (IroncladError, OSError) as exc:
         return [fail(f"{root}: {exc}", remedy)]
     return [ok(f"{root} can be written, flushed, linked and renamed in")]
+
+
+def _remove_older_trials(work: Path) -> None:
+    """What a doctor that was killed left; one that runs beside us is young."""
+    for trial in work.glob(".doctor-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - trial.stat().st_mtime > _TRIAL_SECONDS:
+                durable.remove_tree(trial, reason="the trial of a doctor that was killed")
 
 
 def _try_file_operations(folder: Path) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ironclad.config import load
 from ironclad.errors import DatabaseUnavailable
+from ironclad.ops import doctor
 from ironclad.ops.checks import host
 from ironclad.ops.checks.outcome import Level, Outcome, ok, warn
 from ironclad.ops.doctor import CHECKS, Check, diagnose
@@ -68,6 +71,87 @@ def test_checks_that_hang_keep_nobody_from_the_rest(settings: Settings) -> None:
     end.set()
     assert [status for _, status, _ in findings] == [Level.FAIL] * 3 + [Level.OK]
     assert "no answer within 0.05 s" in findings[0][2]
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a doctor that nobody listens to any more has given up what had not begun, and waits for the rest."""
+    event = threading.Event()
+    wait = doctor._Running.ended
+
+    def ended(running: doctor._Running, seconds: float) -> bool:
+        event.set()
+        return wait(running, seconds)
+
+    monkeypatch.setattr(doctor._Running, "ended", ended)
+    monkeypatch.setattr(doctor, "_PATIENCE_SECONDS", 60.0)
+    return event
+
+
+def test_what_has_begun_ends_before_a_doctor_that_nobody_listens_to(settings: Settings, left: threading.Event) -> None:
+    began, put_away = threading.Event(), threading.Event()
+
+    def first(_settings: Settings) -> list[Outcome]:
+        assert began.wait(60)
+        return [ok("fine")]
+
+    def second(_settings: Settings) -> list[Outcome]:
+        began.set()
+        assert left.wait(60)
+        put_away.set()
+        return [ok("fine")]
+
+    findings = diagnose(settings, (Check("first", first), Check("second", second)))
+    next(findings)
+    findings.close()
+    assert put_away.is_set()
+
+
+def test_nothing_is_begun_for_a_doctor_that_nobody_listens_to(settings: Settings, left: threading.Event) -> None:
+    ran = set()
+
+    def check(number: int) -> Check:
+        def run(_settings: Settings) -> list[Outcome]:
+            assert number == 0 or left.wait(60)
+            ran.add(number)
+            return [ok("fine")]
+
+        return Check(str(number), run)
+
+    findings = diagnose(settings, [check(number) for number in range(6)])
+    next(findings)
+    findings.close()
+    assert ran <= {0, 1, 2}  # two at a time
+
+
+def test_a_check_that_hangs_keeps_nobody_from_leaving(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_PATIENCE_SECONDS", 0.01)
+    began, end = threading.Event(), threading.Event()
+
+    def hang(_settings: Settings) -> list[Outcome]:
+        began.set()
+        end.wait(60)
+        return []
+
+    def first(_settings: Settings) -> list[Outcome]:
+        assert began.wait(60)
+        return [ok("fine")]
+
+    findings = diagnose(settings, (Check("first", first), Check("hangs", hang)))
+    next(findings)
+    findings.close()
+    end.set()
+
+
+def test_the_trial_of_a_killed_doctor_goes(settings: Settings) -> None:
+    settings.layout.create()
+    for name, age in ((".doctor-old", 7200.0), (".doctor-young", 10.0)):
+        folder = settings.layout.work / name
+        folder.mkdir()
+        (folder / "first").write_bytes(b"doctor")
+        os.utime(folder, (time.time() - age,) * 2)
+    host.data_folder(settings)
+    assert [path.name for path in settings.layout.work.iterdir()] == [".doctor-young"]
 
 
 def test_names_are_unique_and_every_check_is_bounded() -> None:
