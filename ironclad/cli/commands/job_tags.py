@@ -11,7 +11,6 @@ from ironclad.cli.commands import retag
 from ironclad.cli.installation import opened
 from ironclad.jobs import query
 from ironclad.jobs.states import JobState
-from ironclad.ops.library.retag import Retagger
 
 if TYPE_CHECKING:
     from ironclad.metadata.lookup import Lookup
@@ -42,6 +41,8 @@ def tag(
 
     Only what is missing in the tags is taken from a candidate. A job that has not succeeded yet uses it when it runs.
     """
+    from ironclad.ops.library.retag import Retagger  # noqa: PLC0415 - the stages, which no other command of jobs needs
+
     with opened(context) as installation:
         retagger = Retagger(installation.database, installation.settings, installation.actor)
         with installation.database.session() as session:

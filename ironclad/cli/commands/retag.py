@@ -10,14 +10,12 @@ from ironclad.cli import exits, failure, output, text
 from ironclad.cli.installation import Installation, opened
 from ironclad.errors import BadRequest, IroncladError
 from ironclad.jobs import query
-from ironclad.ops.library import known
-from ironclad.ops.library.retag import Retagger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from ironclad.ops.library.retag import Retagged
+    from ironclad.ops.library.retag import Retagged, Retagger
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -51,6 +49,8 @@ def retag(
     What is known and set now counts; the samples stay as they are. With --pending it stops at the first job for which
     the service still does not answer.
     """
+    from ironclad.ops.library.retag import Retagger  # noqa: PLC0415 - it brings the stages; `jobs` has texts of ours
+
     if pending == bool(jobs):
         raise BadRequest("Name jobs, or say --pending.")
     with opened(context) as installation:
@@ -94,6 +94,8 @@ def _asking(installation: Installation) -> bool:
 
 
 def _pending(installation: Installation) -> list[str]:
+    from ironclad.ops.library import known  # noqa: PLC0415 - as above
+
     with installation.database.session() as session:
         return [str(job) for job in known.pending(session)]
 

@@ -42,6 +42,12 @@ def test_no_command_imports_the_fronts_or_what_only_engines_need(command: str) -
     assert done.stderr.strip() == "[]"
 
 
+def test_looking_at_jobs_does_without_what_their_stages_need() -> None:
+    program = PROGRAM.format(arguments=["jobs", "--help"], heavy=("numpy", "av", "ironclad.stages.organize"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+
+
 def test_the_supervisor_does_without_the_libraries_of_its_services() -> None:
     heavy = ("prefect", "textual", "torch", "sqlalchemy", "sqlmodel", "numpy", "av")
     program = PROGRAM.format(arguments=["up", "--help"], heavy=heavy)
