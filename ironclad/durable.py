@@ -84,7 +84,8 @@ def stored(path: Path) -> Iterator[None]:
         with translated(path):
             yield
     except (SourceMissing, SourceUnreadable) as exc:
-        raise StorageError(exc.detail, path=path) from exc
+        reason = exc.__cause__.strerror if isinstance(exc.__cause__, OSError) else None
+        raise StorageError(f"{path}: {reason}" if reason else exc.detail, path=path) from exc
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -6,7 +6,7 @@ import enum
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ironclad.db.session import Database
     from ironclad.ingest.observations import Known
     from ironclad.ingest.places import Place, RootHealth
+
+
+_NEVER_SEEN: Final = "There is no such file, and Ironclad has never seen one."
 
 
 class Verdict(enum.StrEnum):
@@ -94,6 +97,8 @@ def why(database: Database, settings: Settings, path: Path) -> Explanation:
         if place is None:
             if job is not None:
                 return _of_job(path, job)
+            if not os.path.lexists(path):
+                return Explanation(display(path), Verdict.MISSING, _NEVER_SEEN, "Check the name.")
             roots = ", ".join(str(root.path) for root in settings.watch_roots)
             return Explanation(
                 display(path), Verdict.OUTSIDE, "It is below no watch root, so nobody looks for it.",
@@ -156,7 +161,7 @@ class _Watched:
                 Verdict.GONE, f"It is not there any more: {reason}.", "Drop it again.",
                 last_size=self._known.size, since=self._known.changed_at.isoformat(),
             )  # fmt: skip
-        return self._say(Verdict.MISSING, "There is no such file, and Ironclad has never seen one.", "Check the name.")
+        return self._say(Verdict.MISSING, _NEVER_SEEN, "Check the name.")
 
     def _ignored(self, status: os.stat_result) -> Explanation | None:
         rules = Rules(self._settings.ingest)

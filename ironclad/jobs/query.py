@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _UUID_LENGTH = 36
 _PREFIX_LENGTH = 4
+_NAMED = 3
+"""So many of the jobs that an id may mean are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,16 @@ def find(session: Session, reference: str) -> UUID:
     found = session.scalars(
         sa.text(
             "SELECT job_uuid FROM job WHERE job_uuid::text LIKE :begin OR job_uuid::text LIKE :end "
-            "ORDER BY created_at DESC LIMIT 3"
+            "ORDER BY created_at DESC LIMIT :most"
         ),
-        {"begin": f"{reference}%", "end": f"%{reference}"},
+        {"begin": f"{reference}%", "end": f"%{reference}", "most": _NAMED + 1},
     ).all()
     if not found:
         raise NotFound(f"No job has an id like {reference}.")
     if len(found) > 1:
-        raise BadRequest(f"Several jobs have an id like {reference}: {', '.join(map(str, found))}.")
+        more = " and others" if len(found) > _NAMED else ""
+        names = ", ".join(map(str, found[:_NAMED]))
+        raise BadRequest(f"Several jobs have an id like {reference}: {names}{more}. Give more of it.")
     only: UUID = found[0]
     return only
 

@@ -187,6 +187,10 @@ def test_a_file_below_no_root(bench: Bench, tmp_path: Path) -> None:
     assert str(bench.input) in told.hint
 
 
+def test_a_file_below_no_root_that_never_was(bench: Bench, tmp_path: Path) -> None:
+    assert ask(bench, tmp_path / "none.mp3").verdict is Verdict.MISSING
+
+
 def test_a_submitted_file_below_no_root_is_its_job(bench: Bench, tmp_path: Path) -> None:
     path = bench.drop("x.mp3", root=tmp_path)
     outcome = claim.take(bench.database, bench.settings, bench.new(path, "copy"))

@@ -58,6 +58,14 @@ def test_an_ambiguous_id_names_the_candidates(bench: Any) -> None:
     with pytest.raises(BadRequest) as caught:
         ask(bench, query.find, str(jobs[0])[:4])
     assert all(str(job) in str(caught.value) for job in jobs)
+    assert "others" not in str(caught.value)
+
+
+def test_a_very_ambiguous_id_does_not_pretend_to_name_them_all(bench: Any) -> None:
+    jobs = [bench.job("received") for _ in range(4)]
+    with pytest.raises(BadRequest, match="and others") as caught:
+        ask(bench, query.find, str(jobs[0])[:4])
+    assert sum(str(job) in str(caught.value) for job in jobs) == 3
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------

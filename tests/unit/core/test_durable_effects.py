@@ -90,6 +90,7 @@ def test_an_oserror_becomes_an_entry(code: int, source: type[IroncladError], our
         assert type(caught.value) is entry
         assert caught.value.context["path"] == Path("/a/b")
         assert "/a/b" in str(caught.value)
+        assert entry is SourceMissing or os.strerror(code) in str(caught.value)
 
 
 def test_other_errors_pass_unchanged() -> None:
