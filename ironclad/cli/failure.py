@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from ironclad.cli import exits
 from ironclad.cli.text import printable
-from ironclad.errors import IroncladError, Unexpected
+from ironclad.errors import DiskFull, IroncladError, Unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,17 +31,18 @@ def guarded(call: Callable[[], object], arguments: Sequence[str]) -> int:
         call: the command; may raise anything.
         arguments: the command line, which says how the user wants to be told (`--json`, `-v`).
     """
+    _somewhere_to_write()
     try:
         call()
         sys.stdout.flush()
     except typer.Exit as exc:
-        return _flushed(exc.exit_code)
+        return _flushed(exc.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):
         return exits.INTERRUPTED
     except BrokenPipeError:
         return _pipe_is_gone()
     except Exception as exc:  # noqa: BLE001 - the border of the program
-        code = _tell(exc, arguments)
+        code = _tell(_known(exc), arguments)
         if _verbose(arguments) and code != exits.USAGE:
             _write("".join(traceback.format_exception(exc)))
         return code
@@ -55,19 +58,40 @@ def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
-def _flushed(code: int) -> int:
+def _somewhere_to_write() -> None:
+    """Who starts us with `>&-` wants to read nothing, and a file or socket of ours must not become standard output."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
+
+
+def _flushed(code: int, arguments: Sequence[str]) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         return _pipe_is_gone()
+    except OSError as exc:
+        return _tell(_known(exc), arguments)
     return code
 
 
 def _pipe_is_gone() -> int:
-    """Nobody reads: give the interpreter somewhere to flush to at its end, or it complains."""
+    _flush_nowhere()
+    return exits.BROKEN_PIPE
+
+
+def _flush_nowhere() -> None:
+    """Nobody reads, or nothing can be written: let the interpreter flush somewhere at its end, or it complains."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return exits.BROKEN_PIPE
+
+
+def _known(error: Exception) -> Exception:
+    """A disk that is full below what we print into is no bug of ours."""
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        _flush_nowhere()
+        return DiskFull(str(error))
+    return error
 
 
 def _write(lines: str) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import typer
 
 from ironclad.cli import failure
-from ironclad.errors import ConfigError, IllegalTransition, NotFound
+from ironclad.errors import ConfigError, DiskFull, IllegalTransition, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,3 +99,25 @@ def test_a_pipe_that_closes_at_the_last_flush_is_noticed(monkeypatch: pytest.Mon
     monkeypatch.setattr("sys.stdout", Closed())
     assert failure.guarded(lambda: None, []) == 141
     assert failure.guarded(raising(typer.Exit(1)), []) == 141
+
+
+@pytest.mark.parametrize("arguments", [["config", "schema"], ["config", "show", "--json"]])
+def test_a_full_disk_below_what_is_printed_is_no_bug(arguments: list[str], tmp_path: Path) -> None:
+    done = _ironclad(tmp_path, *arguments, stdout=">/dev/full")
+    assert done.returncode == 7
+    assert DiskFull.code in done.stderr
+    assert "No space left" in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_who_closes_standard_output_wants_to_read_nothing(tmp_path: Path) -> None:
+    done = _ironclad(tmp_path, "config", "schema", stdout=">&-")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def _ironclad(folder: Path, *arguments: str, stdout: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("ironclad")
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {stdout}', "sh", str(program), "--data-dir", str(folder), *arguments],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
