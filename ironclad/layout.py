@@ -49,6 +49,11 @@ class Layout:
         return self.root / "logs"
 
     @property
+    def uploads(self) -> Path:
+        """Songs that arrive through the API, each in a hidden folder until it is claimed."""
+        return self.root / "uploads"
+
+    @property
     def cover_art_cache(self) -> Path:
         """Cover art fetched from the network."""
         return self.root / "cover-art-cache"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad.jobs import query
+from ironclad.jobs.query import name_of
 from ironclad.jobs.states import SETTLED, JobState
 from ironclad.jobs.submit import display
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     from sqlmodel import Session
 
-    from ironclad.db.tables import Job
     from ironclad.errors import IroncladError
+
+__all__ = ["JSON", "REFUSED", "Output", "Result", "name_of", "of", "refused", "summary"]
 
 REFUSED: Final = "refused"
 """The state of a file that never became a job."""
@@ -75,11 +77,6 @@ class Result:
             "file": self.file, "job_uuid": None if self.job_uuid is None else str(self.job_uuid), "state": self.state,
             "outputs": [output.to_dict() for output in self.outputs], "error": self.error, "seconds": self.seconds,
         }  # fmt: skip
-
-
-def name_of(job: Job) -> str:
-    """`Artist - Title`, or what is known of it."""
-    return " - ".join(part for part in (job.artist, job.title) if part) or job.relative_path
 
 
 def of(session: Session, job_uuid: UUID) -> Result:

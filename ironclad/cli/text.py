@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
-from ironclad.errors import BadRequest
+from ironclad.moments import parse_since, parse_until
+
+__all__ = ["ago", "duration", "parse_since", "parse_until", "printable", "short_id", "size"]
 
 # Controls (C0, C1), marks that turn the direction of writing, other line ends, lone surrogates: all of them can make a
 # terminal show something else than what is there.
@@ -16,8 +18,6 @@ _HARMFUL_BUT_LINES: Final = re.compile(
 )
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _KILO: Final = 1000.0
-_SINCE: Final = re.compile(r"(\d+)\s*([smhdw])")
-_UNITS: Final = {"s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY, "w": 7 * _DAY}
 _SHORT: Final = 8
 
 
@@ -71,39 +71,3 @@ def size(count: float) -> str:
             break
         value, unit = value / _KILO, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def parse_until(text: str, now: datetime | None = None) -> datetime:
-    """A moment to come: a length of time from now (`12h`, `90d`), or an ISO date or time (UTC if bare).
-
-    Raises `BadRequest`, also for what is past.
-    """
-    now = now or datetime.now(UTC)
-    match = _SINCE.fullmatch(text.strip().lower())
-    try:
-        at = (
-            now + timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-            if match is not None
-            else datetime.fromisoformat(text.strip())
-        )
-    except (ValueError, OverflowError) as exc:
-        raise BadRequest(f"{text!r} is no time; write 12h, 90d, or a date like 2030-01-31.") from exc
-    at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    if at <= now:
-        raise BadRequest(f"{text!r} is past.")
-    return at
-
-
-def parse_since(text: str, now: datetime | None = None) -> datetime:
-    """A moment: a length of time before now (`90s`, `15m`, `2h`, `3d`, `1w`), or an ISO date or time (UTC if bare).
-
-    Raises `BadRequest`.
-    """
-    match = _SINCE.fullmatch(text.strip().lower())
-    try:
-        if match is not None:
-            return (now or datetime.now(UTC)) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-        at = datetime.fromisoformat(text.strip())
-    except (ValueError, OverflowError) as exc:
-        raise BadRequest(f"{text!r} is no time; write 15m, 2h, 3d, or a date like 2026-01-31.") from exc
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -70,6 +70,7 @@ def foreign_folders(settings: Settings, root: WatchRoot) -> frozenset[str]:
         for folder in (
             layout.archive, layout.work, layout.output, layout.error, layout.logs, layout.orphaned, layout.backups,
             layout.models, layout.postgres, layout.prefect, layout.run, layout.cover_art_cache,
+            layout.uploads,
         )
     ]  # fmt: skip
     return frozenset(str(other.relative_to(own)) for other in others if other != own and other.is_relative_to(own))

@@ -69,7 +69,7 @@ def explain(session: Session, layout: Layout, job_uuid: UUID) -> Explanation:
     published = sum(row.state == "published" for row in detail.artifacts)
     return Explanation(
         job_uuid=job_uuid,
-        name=" - ".join(part for part in (job.artist, job.title) if part) or job.relative_path,
+        name=query.name_of(job),
         state=job.state,
         summary=_summary(job, state, published),
         stage=job.stage,

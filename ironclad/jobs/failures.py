@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -37,6 +37,10 @@ class FailureGroup:
     def key(self) -> tuple[str, str, str]:
         """What makes it this group."""
         return (self.code, self.stage, self.fingerprint)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The group with what the catalogue says of it."""
+        return {**asdict(self), "what": self.what, "hint": self.hint, "links": self.links, "kind": self.kind}
 
     @property
     def what(self) -> str:

@@ -102,6 +102,33 @@ class JobDetail:
     events: Sequence[JobEvent]
     artifacts: Sequence[Artifact]
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON-ready data."""
+        return {
+            "job": as_dict(self.job),
+            "attempts": [as_dict(row) for row in self.attempts],
+            "stages": [as_dict(row) for row in self.stages],
+            "events": [as_dict(row) for row in self.events],
+            "artifacts": [as_dict(row) for row in self.artifacts],
+        }
+
+
+def name_of(job: Job) -> str:
+    """`Artist - Title`, or what is known of it."""
+    return " - ".join(part for part in (job.artist, job.title) if part) or job.relative_path
+
+
+def events(session: Session, job_uuid: UUID, *, after: int = 0, limit: int = 100) -> Sequence[JobEvent]:
+    """One page of a job's history, oldest first, from behind the event `after`."""
+    statement = select(JobEvent).where(JobEvent.job_uuid == job_uuid, col(JobEvent.id) > after)
+    return session.exec(statement.order_by(col(JobEvent.id)).limit(limit)).all()
+
+
+def artifacts(session: Session, job_uuid: UUID) -> Sequence[Artifact]:
+    """The published files of a job, in the order of their publishing."""
+    statement = select(Artifact).where(Artifact.job_uuid == job_uuid, Artifact.state == "published")
+    return session.exec(statement.order_by(col(Artifact.artifact_uuid))).all()
+
 
 def detail(session: Session, job_uuid: UUID, *, events: int = 200) -> JobDetail:
     """One job with its attempts, stage runs, artifacts and last events (oldest first). Raises `NotFound`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
@@ -29,14 +28,7 @@ def failures(
     with opened(context) as installation, installation.database.session() as session:
         groups = grouped.groups(session)
     if as_json:
-        output.print_json(
-            {
-                "groups": [
-                    {**asdict(one), "what": one.what, "hint": one.hint, "links": one.links, "kind": one.kind}
-                    for one in groups
-                ]
-            }
-        )
+        output.print_json({"groups": [one.to_dict() for one in groups]})
         return
     if not groups:
         output.say("Nothing has failed.")

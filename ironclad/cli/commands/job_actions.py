@@ -14,7 +14,7 @@ from ironclad.engines import choice
 from ironclad.errors import BadRequest, IroncladError
 from ironclad.jobs import control, pipeline, query
 from ironclad.jobs.states import JobState
-from ironclad.jobs.transition import load
+from ironclad.ops import operating
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,12 +114,15 @@ def replay(
             choice.choose(settings, engine=engine, model=model)  # what cannot be is refused before any job is touched
 
         def action(session: Session, job_uuid: UUID) -> Job:
-            other: dict[str, Any] = {}
-            if engine is not None or model is not None:
-                chosen = choice.choose(settings, engine=engine or load(session, job_uuid).engine, model=model)
-                other = {"engine": chosen.engine, "engine_pool": chosen.pool, "parameters": chosen.parameters}
-            return control.replay(
-                session, job_uuid, stage=stage, actor=installation.actor, pools=installation.pools, keep=keep, **other
+            return operating.replay(
+                session,
+                settings,
+                job_uuid,
+                stage=stage,
+                actor=installation.actor,
+                engine=engine,
+                model=model,
+                keep=keep,
             )
 
         references = jobs or replaying.selected(installation, selection)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ironclad.db.tables import Artifact, Job, JobEvent, StageRun
-    from ironclad.jobs.query import JobDetail
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
 app.add_typer(job_actions.app)
@@ -129,7 +128,7 @@ def show(
         detail = query.detail(session, query.find(session, job), events=events)
         layout = installation.settings.layout
     if as_json:
-        output.print_json(_detail_data(detail))
+        output.print_json(detail.to_dict())
         return
     one = detail.job
     output.fields(
@@ -148,16 +147,6 @@ def show(
         if grid.rows:
             output.say("")
             grid.print()
-
-
-def _detail_data(detail: JobDetail) -> dict[str, Any]:
-    return {
-        "job": query.as_dict(detail.job),
-        "attempts": [query.as_dict(row) for row in detail.attempts],
-        "stages": [query.as_dict(row) for row in detail.stages],
-        "events": [query.as_dict(row) for row in detail.events],
-        "artifacts": [query.as_dict(row) for row in detail.artifacts],
-    }
 
 
 def _time(at: Any) -> str | None:

@@ -8,7 +8,7 @@ import typer
 
 from ironclad.cli import output
 from ironclad.cli.installation import opened
-from ironclad.jobs import control
+from ironclad.ops import operating
 
 pause_app = typer.Typer(rich_markup_mode=None, add_completion=False)
 resume_app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -36,9 +36,7 @@ def resume(context: typer.Context, *, pool: Pool = None, as_json: AsJson = False
 
 def _set(context: typer.Context, pool: str | None, *, paused: bool, as_json: bool) -> None:
     with opened(context) as installation, installation.database.session() as session:
-        if pool in installation.settings.pools:  # before its dispatcher ran for the first time
-            control.declare_pools(session, {pool: installation.settings.pools[pool].slots})
-        control.pause(session, pool, paused=paused, actor=installation.actor)
+        operating.pause(session, installation.settings, pool, paused=paused, actor=installation.actor)
     if as_json:
         output.print_json({"pool": pool, "paused": paused})
     else:

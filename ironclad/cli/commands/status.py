@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -13,10 +13,9 @@ from rich.text import Text
 
 from ironclad.cli import output, text
 from ironclad.cli.installation import Installation, opened
-from ironclad.jobs import query
 from ironclad.jobs.feed import EVENT, Feed
 from ironclad.jobs.states import JobState
-from ironclad.notify import query as notifications
+from ironclad.ops import glance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,6 @@ JSON: Final = {
         "services": "Each with name, kind, host, pid, pool, started_at, seen_at, alive, data.",
     }
 }
-_LATE_SECONDS = 30.0
 _LEAST_SECONDS = 0.5
 _TICK_SECONDS = 5.0
 
@@ -45,29 +43,7 @@ _TICK_SECONDS = 5.0
 def snapshot(installation: Installation) -> dict[str, Any]:
     """The installation at a glance, as JSON-ready data."""
     with installation.database.session() as session:
-        view = query.overview(session)
-        told = notifications.as_dict(notifications.overview(session))
-        workers = [query.as_dict(worker) for worker in view.workers]
-        seen = [worker.seen_at for worker in view.workers]
-    now = datetime.now(UTC)
-    for worker, at in zip(workers, seen, strict=True):
-        worker["alive"] = at is not None and (now - at).total_seconds() < _LATE_SECONDS
-    return {
-        "states": view.states,
-        "held": view.held,
-        "paused": view.paused,
-        "disk_low": view.disk_low,
-        "pools": [
-            {
-                "name": pool.name, "slots": pool.slots, "paused": pool.paused, "running": pool.running,
-                "dispatched": pool.dispatched, "waiting": pool.waiting,
-                "oldest_waiting_seconds": pool.oldest_waiting_seconds, "fed": pool.fed,
-            }
-            for pool in view.pools
-        ],
-        "notifications": told,
-        "services": workers,
-    }  # fmt: skip
+        return glance.snapshot(session)
 
 
 def _jobs_line(data: dict[str, Any]) -> Text:
