@@ -434,8 +434,8 @@ class BadRequest(IroncladError):
 
     code = "E_BAD_REQUEST"
     kind = ErrorKind.CONFIG
-    hint = "See the command's --help."
-    links = ("cli.md",)
+    hint = "See the command's --help; of the control API, docs/api-reference.md."
+    links: ClassVar[tuple[str, ...]] = ("cli.md", "api-reference.md")
 
 
 class Unauthorised(IroncladError):

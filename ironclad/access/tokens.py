@@ -111,17 +111,23 @@ _FIND: Final = sa.text(
     "coalesce(last_used_at < ironclad_now() - interval '1 minute', true) AS stale "
     "FROM api_token WHERE digest = :digest"
 )
+_VALID: Final = sa.text(
+    "SELECT revoked_at IS NULL AND coalesce(expires_at > ironclad_now(), true) FROM api_token WHERE id = :id"
+)
 _USED: Final = sa.text(
     "UPDATE api_token SET last_used_at = ironclad_now() WHERE id = :id "
     "AND coalesce(last_used_at < ironclad_now() - interval '1 minute', true)"
 )
 
 
-def authenticate(session: Session, secret: str) -> Bearer:
+def authenticate(session: Session, secret: str | None) -> Bearer:
     """Whose secret it is. Found by its digest in an index, so how long it takes tells nothing about other secrets.
 
-    Raises `Unauthorised`, whose context has the `reason` (malformed, unknown, expired, revoked) and never the secret.
+    Raises `Unauthorised`, whose context has the `reason` (missing, malformed, unknown, expired, revoked) and never the
+    secret.
     """
+    if secret is None:
+        raise Unauthorised("It carries none.", reason="missing")
     if _SECRET.fullmatch(secret) is None:
         raise Unauthorised("It is none of Ironclad's.", reason="malformed")
     row = session.execute(_FIND, {"digest": _digest(secret)}).first()
@@ -134,6 +140,11 @@ def authenticate(session: Session, secret: str) -> Bearer:
     if row.stale:
         session.execute(_USED, {"id": row.id})
     return Bearer(row.id, row.label, row.user_id, Role(row.role))
+
+
+def is_valid(session: Session, token_id: int) -> bool:
+    """Whether a token that was valid still is."""
+    return bool(session.scalar(_VALID, {"id": token_id}))
 
 
 def as_dict(token: ApiToken) -> dict[str, Any]:

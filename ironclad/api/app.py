@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 import ironclad
-from ironclad.api import problems
+from ironclad.api import (
+    description,
+    problems,
+    routes_events,
+    routes_files,
+    routes_installation,
+    routes_jobs,
+    routes_songs,
+)
 from ironclad.api.gate import Gate
 from ironclad.errors import IroncladError
 
@@ -18,12 +27,28 @@ if TYPE_CHECKING:
 
     from ironclad.api.context import Context
 
-DESCRIPTION = "Send songs, follow jobs, fetch results, operate the queue."
+ROUTERS: Final = tuple(
+    module.router for module in (routes_songs, routes_jobs, routes_files, routes_events, routes_installation)
+)
+DESCRIPTION: Final = "Send songs, follow jobs, fetch results, operate the queue."
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = description.describe(self)
+        return self.openapi_schema
+
+
+def routes() -> tuple[APIRoute, ...]:
+    """Every endpoint, in the order of the reference."""
+    return tuple(route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute))
 
 
 def make() -> FastAPI:
     """The application with all its routes. It answers nothing before it has a context (`serving`)."""
-    app = FastAPI(
+    app = _App(
         title="Ironclad", version=ironclad.__version__, description=DESCRIPTION, openapi_url="/v1/openapi.json",
         docs_url=None, redoc_url=None,  # both load scripts from elsewhere
         redirect_slashes=False,
@@ -33,6 +58,8 @@ def make() -> FastAPI:
     }  # fmt: skip
     for error, handler in handlers.items():
         app.add_exception_handler(error, handler)
+    for router in ROUTERS:
+        app.include_router(router)
     return app
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
     from ironclad.api.closing import Closing
+    from ironclad.api.hub import Hub
     from ironclad.config import Settings
     from ironclad.db.session import Database
     from ironclad.ops.metrics import Metrics
@@ -22,6 +23,7 @@ class Context:
     database: Database
     metrics: Metrics
     closing: Closing
+    hub: Hub
 
 
 def of(request: HTTPConnection) -> Context:

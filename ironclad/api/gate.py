@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import fnmatch
 import time
 from typing import TYPE_CHECKING, Final
+
+from starlette.requests import ClientDisconnect
 
 from ironclad import log
 from ironclad.api import problems
@@ -13,6 +14,7 @@ from ironclad.config import is_loopback
 from ironclad.errors import HostRefused, TooBusy, Unexpected
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from ironclad.api.context import Context
@@ -22,6 +24,8 @@ _HEADERS: Final = (
     (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )  # fmt: skip
+_ERRORS: Final = 400
+_KEPT: Final = frozenset({b"content-range", b"allow"})
 _CUT: Final = 499
 """How a request counts whose client went away before the answer; the number is common among servers."""
 
@@ -63,9 +67,9 @@ class Gate:
             await problems.response(TooBusy())(scope, receive, send)
         else:
             try:
-                await self._app(scope, receive, send)
-            except asyncio.CancelledError:
-                raise
+                await self._app(scope, _noting_the_end(scope, receive), send)
+            except ClientDisconnect:
+                return
             except Exception as exc:  # noqa: BLE001 - the border to the client, who learns the kind of it only
                 self._log.exception("request_crashed", route=_route(scope))
                 if send.status == _CUT:
@@ -87,18 +91,44 @@ class Gate:
 
 
 class _Answer:
-    """Sends on what the application answers, with headers of every answer, and remembers its status."""
+    """Sends on what the application answers, with headers of every answer, and remembers its status.
+
+    Errors that parts of the framework tell as plain text (a range that cannot be) become problems.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._instead: Response | None = None
         self.status = _CUT
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
-            given = {name.lower() for name, _ in message["headers"]}
-            message["headers"] = [*message["headers"], *(one for one in _HEADERS if one[0] not in given)]
+            message["headers"] = list(message["headers"])
+            given = {name.lower(): value for name, value in message["headers"]}
+            if self.status >= _ERRORS and given.get(b"content-type", b"").startswith(b"text/plain"):
+                kept = {k.decode(): v.decode("latin-1") for k, v in given.items() if k in _KEPT}
+                self._instead = problems.of_status(self.status, kept)
+                message["headers"] = list(self._instead.raw_headers)
+                given = dict(message["headers"])
+            message["headers"] += [one for one in _HEADERS if one[0] not in given]
+        elif self._instead is not None:
+            if message.get("more_body"):
+                return
+            message = {"type": "http.response.body", "body": self._instead.body}
         await self._send(message)
+
+
+def _noting_the_end(scope: Scope, receive: Receive) -> Receive:
+    """`receive`, and a note in the scope once the whole body has come."""
+
+    async def noted() -> Message:
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            scope[problems.BODY_READ] = True
+        return message
+
+    return noted
 
 
 def _host(scope: Scope) -> str:

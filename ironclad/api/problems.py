@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +35,9 @@ MEDIA_TYPE: Final = "application/problem+json"
 TYPE: Final = "urn:ironclad:error:"
 """Begins a problem's type; its code follows."""
 RETRY_SECONDS: Final = 5
+BODY_READ: Final = "ironclad.body_read"
+"""A key in the scope of a request whose body has been read to its end."""
+_DRAIN_SECONDS: Final = 1.0
 CHALLENGE: Final = 'Bearer realm="ironclad"'
 
 _BY_CLASS: Final[tuple[tuple[type[IroncladError], HTTPStatus], ...]] = (
@@ -86,22 +91,49 @@ def response(error: IroncladError, *, status: int | None = None, headers: Mappin
     return Response(json.dumps(body).encode(), int(code), more, MEDIA_TYPE)
 
 
-def known(_request: Request, exc: Exception) -> Response:
+async def known(request: Request, exc: Exception) -> Response:
     """The handler of catalogue errors."""
-    return response(exc if isinstance(exc, IroncladError) else Unexpected(type(exc).__name__))
+    return await _told(request, response(exc if isinstance(exc, IroncladError) else Unexpected(type(exc).__name__)))
 
 
-def invalid(_request: Request, exc: Exception) -> Response:
+async def invalid(request: Request, exc: Exception) -> Response:
     """The handler of requests that are not as the endpoint needs them; never repeats what was sent."""
     found: list[dict[str, Any]] = getattr(exc, "errors", list)()
     said = "; ".join(f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in found)
-    return response(BadRequest(said))
+    return await _told(request, response(BadRequest(said)))
 
 
-def plain(_request: Request, exc: Exception) -> Response:
+async def plain(request: Request, exc: Exception) -> Response:
     """The handler of what the framework itself refuses: no such path, no such method."""
     status = int(getattr(exc, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR))
-    headers = getattr(exc, "headers", None)
-    if status == HTTPStatus.NOT_FOUND:
-        return response(NotFound("There is no such path; /v1/openapi.json lists them."), headers=headers)
-    return response(BadRequest(HTTPStatus(status).phrase), status=status, headers=headers)
+    return await _told(request, of_status(status, getattr(exc, "headers", None)))
+
+
+def of_status(status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem that stands for a bare status code."""
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            error: IroncladError = NotFound("There is no such path; /v1/openapi.json lists them.")
+        case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            error = RangeOutside()
+        case _:
+            error = BadRequest(HTTPStatus(status).phrase)
+    return response(error, status=status, headers=headers)
+
+
+async def _told(request: Request, answer: Response) -> Response:
+    """The answer to a request whose body may not have been read.
+
+    The connection ends with it, for nobody wants to read the rest. A client that is in the middle of sending would be
+    reset before it could read the answer; so a little of what it sends is taken in and thrown away.
+    """
+    headers = request.headers
+    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+    if has_body and BODY_READ not in request.scope:
+        answer.headers["Connection"] = "close"
+        if "expect" not in headers:  # who asks first whether to send the body has not sent it
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DRAIN_SECONDS):
+                    while BODY_READ not in request.scope and (await request.receive())["type"] == "http.request":
+                        pass
+    return answer

@@ -9,6 +9,7 @@ from ironclad import log
 from ironclad.api import app, server
 from ironclad.api.closing import Closing
 from ironclad.api.context import Context
+from ironclad.api.hub import Hub
 from ironclad.config import is_loopback
 from ironclad.db.session import Database
 from ironclad.ops.health import Status
@@ -37,7 +38,9 @@ class ApiService:
         database = Database.open(settings)
         try:
             closing = Closing()
-            context = Context(settings, database, runtime.metrics, closing)
+            hub = Hub(database, settings.api.listeners, runtime.metrics)
+            hub.start(runtime.stopping)
+            context = Context(settings, database, runtime.metrics, closing, hub)
             serving = server.Server(app.serving(context), sock, settings.api, closing, runtime.stop)
             serving.start()
             runtime.probe({STORAGE: DiskProbe(settings), "event loop": partial(_turns, serving, runtime.health)})

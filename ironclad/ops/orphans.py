@@ -13,6 +13,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -25,7 +26,6 @@ from ironclad.jobs.transition import load, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
@@ -89,6 +89,7 @@ def find(
         known = {str(job) for job in session.scalars(sa.text("SELECT job_uuid FROM job"))}
     yield from _without_job(settings, known, now - quiet_seconds)
     yield from _unfinished(settings, now - quiet_seconds)
+    yield from _uploads(database, settings, now - quiet_seconds)
     yield from _originals(database, settings)
     yield from _published(database, hashes=hashes)
 
@@ -143,6 +144,29 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
+_ARRIVED: Final = sa.text("SELECT source_path_raw FROM job WHERE state = 'received'")
+
+
+def _uploads(database: Database, settings: Settings, before: float) -> Iterator[Orphan]:
+    """Songs that did not arrive whole, or arrived whole just before a crash; not those that a job waits for."""
+    found = [path for path in _entries(settings.layout.uploads) if _untouched(path, before)]
+    if not found:
+        return
+    with database.session() as session:
+        awaited = [os.fsdecode(raw) for raw in session.scalars(_ARRIVED)]
+    for path in found:
+        if not any(Path(source).is_relative_to(path) for source in awaited):
+            yield Orphan(
+                Kind.UNFINISHED, path, "The API ended while this song arrived: its sender was not told that it had.",
+                "Nothing: the sender sends it again.",
+            )  # fmt: skip
+
+
+def _untouched(path: Path, before: float) -> bool:
+    """Whether neither a folder nor anything in it was changed lately."""
+    return _quiet(path, before) and all(_quiet(one, before) for one in _entries(path))
+
+
 _ORIGINALS: Final = sa.text(
     "SELECT job_uuid, state, archive_name, source_path, filed FROM job WHERE content_hash IS NOT NULL "
     "AND state NOT IN ('received', 'skipped') AND job_uuid > :after ORDER BY job_uuid LIMIT :limit"
@@ -180,8 +204,6 @@ _PUBLISHED: Final = sa.text(
 
 
 def _published(database: Database, *, hashes: bool) -> Iterator[Orphan]:
-    from pathlib import Path  # noqa: PLC0415 - paths come from rows here only
-
     after = UUID(int=0)
     while True:
         with database.session() as session:

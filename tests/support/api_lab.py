@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+import blake3
 import httpx
 
+from ironclad.access import tokens
+from ironclad.access.roles import Role
 from ironclad.api.service import ApiService
+from ironclad.db.tables import Artifact
+from ironclad.jobs import control, submit
+from ironclad.jobs.ids import uuid7
 from ironclad.ops.service import ServiceRuntime
 
 if TYPE_CHECKING:
     from types import TracebackType
+    from uuid import UUID
 
     from ironclad.config import Settings
+    from ironclad.db.session import Database
 
 PATIENCE = 60.0
 
@@ -71,3 +81,38 @@ class Served:
         """A client with a token or without; close it."""
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
+
+
+def token(database: Database, role: Role = Role.SUBMIT, user: str = "ana", label: str = "kitchen") -> str:
+    """The secret of a new token."""
+    with database.session() as session:
+        return tokens.create(session, user_id=user, role=role, label=label)[1]
+
+
+def job(database: Database, settings: Settings, user: str = "ana", *, settled: bool = False) -> UUID:
+    """A job that waits in the queue, or was cancelled."""
+    file = settings.layout.input / f"{secrets.token_hex(4)}.flac"
+    file.write_bytes(file.name.encode())
+    new = submit.NewJob(user_id=user, source=file, stat=file.stat(), relative_path=file.name)
+    with database.session() as session:
+        made = submit.receive(session, new, settings).job_uuid
+        submit.claimed(session, made, file.name)
+        if settled:
+            control.cancel(session, made, actor="test")
+    return made
+
+
+def publish(
+    database: Database, settings: Settings, of: UUID, name: str, data: bytes, *, state: str = "published"
+) -> UUID:
+    """A file in the library, with its row."""
+    path = settings.layout.output / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    artifact = Artifact(
+        artifact_uuid=uuid7(), job_uuid=of, attempt=1, kind="instrumental", path=str(path), size=len(data),
+        blake3=blake3.blake3(data).hexdigest(), state=state, published_at=datetime.now(UTC),
+    )  # fmt: skip
+    with database.session() as session:
+        session.add(artifact)
+    return artifact.artifact_uuid

@@ -17,7 +17,7 @@ def test_every_place_has_its_name() -> None:
         "input": "/d/input", "output": "/d/output", "archive": "/d/archive", "work": "/d/work", "error": "/d/error",
         "logs": "/d/logs", "cover_art_cache": "/d/cover-art-cache", "orphaned": "/d/orphaned", "backups": "/d/backups",
         "models": "/d/models", "postgres": "/d/postgres", "prefect": "/d/prefect", "run": "/d/run",
-        "skipped": "/d/logs/skipped.json",
+        "skipped": "/d/logs/skipped.json", "uploads": "/d/uploads",
     }  # fmt: skip
     assert {name: str(places[name]) for name in known} == known
     assert len(set(places.values())) == len(places)
