@@ -63,6 +63,7 @@ bench: $(STAMP) ## Run the benchmarks; they print ratios measured side by side
 
 docs: $(STAMP) ## Generate the reference pages and build the site in site/, strictly
 	$(BIN)/python -m ironclad.cli.reference
+	$(BIN)/python -m ironclad.api.reference
 	$(BIN)/python -m mkdocs build --strict --quiet
 
 release-check: $(STAMP) ## Build twice, compare, look inside, list licences and an SBOM; leaves all in dist/

@@ -453,7 +453,7 @@ class Forbidden(IroncladError):
     code = "E_FORBIDDEN"
     kind = ErrorKind.CONFIG
     hint = "Use a token of another role; `ironclad api tokens list` shows which there are."
-    links = ("api.md",)
+    links = ("api.md#roles",)
 
 
 class HostRefused(BadRequest):
@@ -461,7 +461,7 @@ class HostRefused(BadRequest):
 
     code = "E_HOST"
     hint = "Add the name to api.allowed_hosts if clients are meant to use it."
-    links = ("api.md",)
+    links = ("api.md#put-it-behind-a-proxy",)
 
 
 class DigestMismatch(BadRequest):
@@ -469,7 +469,7 @@ class DigestMismatch(BadRequest):
 
     code = "E_UPLOAD_DIGEST"
     hint = "Send it again; if it happens again, check how the sender makes the digest."
-    links = ("api.md",)
+    links = ("api.md#send-a-song",)
 
 
 class RangeOutside(BadRequest):
@@ -477,7 +477,7 @@ class RangeOutside(BadRequest):
 
     code = "E_RANGE"
     hint = "Ask for its size first (HEAD)."
-    links = ("api.md",)
+    links = ("api.md#fetch-the-results",)
 
 
 class RequestTimeout(BadRequest):
@@ -485,7 +485,7 @@ class RequestTimeout(BadRequest):
 
     code = "E_REQUEST_TIMEOUT"
     hint = "Send it again; nothing is left of what had arrived."
-    links = ("api.md",)
+    links = ("api.md#send-a-song",)
 
 
 # --- try again later -------------------------------------------------------------------------------------------------
