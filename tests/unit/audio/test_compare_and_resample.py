@@ -133,3 +133,28 @@ def test_progress_and_cancel(tmp_path: Path) -> None:
 
     with pytest.raises(Cancelled):
         resample(source, tmp_path / "out", 48000, check=check)
+
+
+@pytest.mark.parametrize("shift", [-700, 0, 3])
+def test_the_lag_of_channels_in_opposite_phase_is_told_by_one_of_them(shift: int) -> None:
+    wide = noise(100_000, channels=1) * np.array([[1, -1]], np.float32)
+    coded = np.roll(wide, shift, axis=0) + 0.01 * noise(100_000, seed=5)
+    assert lag(wide + 1e-4 * noise(100_000, seed=6), coded, 3000) == shift
+
+
+def test_what_a_high_pass_does_to_the_bass_is_no_lag() -> None:
+    """A tone of 30 Hz comes 25 frames early out of a filter at 3 Hz (RFC 6716, 2.1.1: the encoder of Opus has one)."""
+    bass = np.sin(2 * np.pi * 30 * np.arange(200_000) / 48_000)[:, None].astype(np.float32)
+    early = np.roll(bass, -25, axis=0)
+    rest = 0.2 * noise(200_000, channels=1)
+    assert lag(bass + rest, early + rest, 3000) == -25
+    assert lag(bass + rest, early + rest, 3000, above=0.01) == 0
+    for shift in (-1, 1, 480):
+        assert lag(bass + rest, early + np.roll(rest, shift, axis=0), 3000, above=0.01) == shift
+    assert lag(bass, early + 1e-5 * rest, 3000, above=0.01) == 0  # nothing to tell it by
+
+
+@pytest.mark.parametrize("frames", [1, 7, 700, 70_000])
+def test_a_lag_above_a_frequency_needs_no_length(frames: int) -> None:
+    signal = noise(frames)
+    assert lag(signal, 1.1 * signal, max(1, frames // 4), above=0.01) == 0
