@@ -26,6 +26,8 @@ TECHNICAL = frozenset({
     "TLEN", "TSIZ", "TSSE", "TDLY", "TDEN", "TDTG", "TFLT",
 })  # fmt: skip
 """Tags of the source's own stream: recorded, not carried."""
+_MEASURED = ("ACCURATERIP", "CTDB", "DYNAMIC RANGE", "DYNAMIC_RANGE", "ALBUM DYNAMIC RANGE", "ALBUM_DYNAMIC_RANGE")
+"""How names begin of what ripping and mastering tools found out about the source's samples: likewise."""
 
 _MAX_KEY = 200
 _MAX_PROBLEMS = 200
@@ -60,7 +62,7 @@ class Collector:
         key = _safe_key(key)
         if not key:
             self.problem("bad-key", "", "a tag without a usable name")
-        elif key in TECHNICAL:
+        elif key in TECHNICAL or key.startswith(_MEASURED):
             self.problem("technical", key, "describes the source's own stream or purchase")
         else:
             for part in value.split("\0"):

@@ -28,9 +28,24 @@ _USER_KEYS = {entry.id3.partition(":")[2].upper(): entry.key for entry in FIELDS
 _ROLE_KEYS = {entry.id3.partition(":")[2].lower(): entry.key for entry in FIELDS if entry.id3.startswith("TIPL:")}
 
 
+_COMPACT = re.compile(r"(\d{4})(\d{2})(\d{2})", re.ASCII)
+_TIMESTAMP = re.compile(r"\d{4}(-\d{2}(-\d{2}([T ]\d{2}(:\d{2}(:\d{2})?)?)?)?)?(?![0-9])", re.ASCII)
+
+
+def timestamp(value: str) -> str:
+    """What of a date fits into ID3 (`2004-01-01T08:00:00Z` without its zone, 2004 of `2004/01`); empty for none."""
+    if compact := _COMPACT.fullmatch(value):
+        return "-".join(compact.groups())
+    match = _TIMESTAMP.match(value)
+    return match[0].replace(" ", "T") if match else ""
+
+
 def read(tags: id3.ID3Tags, into: Collector) -> None:
     """Hand every frame to the collector."""
+    exact = {frame.desc.upper(): str(frame.text[0]) for frame in tags.values() if frame.FrameID == "TXXX" and frame.text}
     for frame in sorted(tags.values(), key=_order):
+        if _abridged(frame, exact):
+            continue  # of a date that is there in full, too
         reader = next((_READERS[kind] for kind in type(frame).__mro__ if kind in _READERS), _read_other)
         reader(frame, into)
 
@@ -39,6 +54,12 @@ def _order(frame: Any) -> tuple[bool, int, str]:
     """Frames with a meaning of their own before user text, which takes what overflowed; our comments "", "2", "3"."""
     description = frame.desc if frame.FrameID in {"COMM", "USLT", "SYLT"} else ""
     return frame.FrameID == "TXXX", len(description), description
+
+
+def _abridged(frame: Any, exact: dict[str, str]) -> bool:
+    """Whether a date is what ID3 can hold of the one in a user text frame, as our writer leaves them."""
+    whole = exact.get(_FRAME_KEYS.get(frame.FrameID, ""), "") if isinstance(frame, id3.TimeStampTextFrame) else ""
+    return bool(whole) and [stamp.text.replace(" ", "T") for stamp in frame.text] == [timestamp(whole)]
 
 
 def _add(into: Collector, key: str, values: Iterable[Any], *, legacy: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mutagen import id3
 
 from ironclad.metadata import images
-from ironclad.metadata.containers.id3 import LYRICS, MILLISECONDS, UFID_OWNER
+from ironclad.metadata.containers.id3 import LYRICS, MILLISECONDS, UFID_OWNER, timestamp
 from ironclad.metadata.fields import BY_KEY, parse_lrc
 from ironclad.metadata.report import Loss
 
@@ -83,6 +83,8 @@ def _write_date(key: str, frame: str, values: list[str], tags: id3.ID3Tags) -> N
     other = [value for value in values if value not in good]
     if good:
         tags.add(id3.Frames[frame](encoding=_UTF8, text=good))
+    elif other and (stamp := timestamp(other[0])):  # players show no year but this frame's
+        tags.add(id3.Frames[frame](encoding=_UTF8, text=[stamp]))
     if other:  # ID3 timestamps hold nothing else
         tags.add(id3.TXXX(encoding=_UTF8, desc=key, text=other))
 

@@ -479,3 +479,20 @@ def test_cancelling_stops_the_reading(audio: Callable[..., Path], tmp_path: Path
 
     with pytest.raises(Cancelled):
         read(audio("flac"), tmp_path, check=check)
+
+
+def test_what_was_measured_of_the_sources_samples_is_not_carried(
+    audio: Callable[..., Path], reading: Callable[..., Reading]
+) -> None:
+    """A result with the CRC, or the dynamic range, of other samples would pass for a rip that was checked."""
+    path = audio("flac")
+    file = FLAC(path)
+    measured = ("AccurateRipCRC", "ACCURATERIPRESULT", "CTDBTRACKCONFIDENCE", "DYNAMIC RANGE", "ALBUM DYNAMIC RANGE")
+    for key in (*measured, "DYNAMICS"):
+        file[key] = "7"
+    file.save()
+    found = reading(path)
+    assert found.tags.extra == {"DYNAMICS": ("7",)}
+    assert {problem.key for problem in found.problems if problem.code == "technical"} >= {
+        key.upper() for key in measured
+    }

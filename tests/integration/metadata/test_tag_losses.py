@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import mutagen
 import pytest
 from mutagen.flac import FLAC
 from mutagen.id3 import ID3
@@ -105,6 +106,28 @@ def test_id3_frames_without_a_field_come_back_as_they_were(audio: Callable[..., 
     )  # fmt: skip
     assert write_tags(path, tags) == ()
     assert ID3(path)["TPRO"].text == ["a producer's notice"]
+    assert read(path).tags == tags
+
+
+@pytest.mark.parametrize("name", ["mp3", "wav"])
+@pytest.mark.parametrize(
+    ("date", "shown"),
+    [
+        ("2004-01-01T08:00:00Z", "2004-01-01 08:00:00"),  # what the iTunes store writes
+        ("2004-05-06T08:00:00.000+02:00", "2004-05-06 08:00:00"), ("2001/02/03", "2001"), ("1999-5", "1999"),
+        ("20040101", "2004-01-01"), ("spring 1999", None), ("200401011", None),
+    ],
+)  # fmt: skip
+def test_a_date_that_id3_cannot_hold_still_shows_a_year(
+    audio: Callable[..., Path], name: str, date: str, shown: str | None
+) -> None:
+    path = audio(name)
+    tags = TrackTags(date=date, original_date=date, release_date="2010")
+    assert write_tags(path, tags) == ()
+    frames: Any = mutagen.File(path).tags
+    assert [str(frames[frame]) if frame in frames else None for frame in ("TDRC", "TDOR", "TDRL")] == [
+        shown, shown, "2010",
+    ]  # fmt: skip
     assert read(path).tags == tags
 
 
