@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ironclad.layout import Layout
 
 _LOCK: Final = "requirements.lock"
+_WHOLE: Final = "installed"
+"""Marks an environment that was installed to the end and answered."""
 _MINORS: Final = range(20, 7, -1)
 _PROBE_SECONDS: Final = 180.0
 _INSTALL_SECONDS: Final = 3 * 3600.0
@@ -88,8 +90,10 @@ def install(
                 say(f"{spec.name} is installed already.")
                 return before
         folder = _folder(base, lock, None if before is None else before.folder)
-        _build(folder, lock, options, say, uv)
-        report = probe(spec, folder / "bin" / "python")
+        if again and (folder / _WHOLE).is_file():
+            durable.remove_tree(folder, reason="an older environment, to be built again")
+        report = _built(spec, folder, lock, options, say, uv)
+        durable.write_atomic(folder / _WHOLE, b"")
         made = Environment(
             spec.name, folder, lock.digest, report["python"], report["packages"], tuple(report["devices"]),
             datetime.now(UTC).isoformat(timespec="seconds"), lock.name,
@@ -97,6 +101,24 @@ def install(
         environments.enforce(layout, made)
         _remove_others(base, {folder, *(() if before is None else (before.folder,))})
     return made
+
+
+def _built(
+    spec: EngineSpec, folder: Path, lock: PrivateEnvironment, options: list[str], say: Callable[[str], None],
+    uv: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Build and probe. What is left of an earlier installation is gone on with, unless that leads to nothing."""
+    left = (folder / _LOCK).is_file()
+    _build(folder, lock, options, say, uv)
+    try:
+        return probe(spec, folder / "bin" / "python")
+    except EngineInstallFailed:
+        if not left:
+            raise
+    say("What an earlier installation left does not work; beginning anew")
+    durable.remove_tree(folder, reason="an older environment that does not work")
+    _build(folder, lock, options, say, uv)
+    return probe(spec, folder / "bin" / "python")
 
 
 def check(layout: Layout, spec: EngineSpec) -> dict[str, Any]:
@@ -197,7 +219,8 @@ def _build(
 ) -> None:
     python = folder / "bin" / "python"
     lent = importlib.util.find_spec("pip") is not None  # ours can install there, which saves unpacking another one
-    if not (folder / _LOCK).is_file():  # written when the venv is whole: without it there is only rubble
+    # The lock is written when the venv is whole: without it, or the Python that it was made of, there is only rubble.
+    if not ((folder / _LOCK).is_file() and python.is_file()):
         durable.remove_tree(folder, reason="unfinished")
         base_python = interpreter_for(lock.python)
         say(f"Making a virtual environment with {base_python}")

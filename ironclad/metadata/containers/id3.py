@@ -42,7 +42,7 @@ def timestamp(value: str) -> str:
 
 def read(tags: id3.ID3Tags, into: Collector) -> None:
     """Hand every frame to the collector."""
-    exact = {frame.desc.upper(): str(frame.text[0]) for frame in tags.values() if frame.FrameID == "TXXX" and frame.text}
+    exact = {frame.desc.upper(): str(frame.text[0]) for frame in tags.getall("TXXX") if frame.text}
     for frame in sorted(tags.values(), key=_order):
         if _abridged(frame, exact):
             continue  # of a date that is there in full, too

@@ -179,6 +179,47 @@ def test_what_fails_leaves_the_one_in_force_and_is_gone_on_with(
 
 
 @pytest.mark.slow
+def test_an_environment_of_before_that_is_broken_is_built_anew(
+    layout: Layout, wheels: Path, spec: Callable[..., EngineSpec], tmp_path: Path
+) -> None:
+    """The one before is kept for its hosts, and would be gone on with: pip finds every package there."""
+    source = install.Source(find_links=(wheels,), offline=True)
+    engine = spec("private_thing==2.0")
+
+    def damage(made: environments.Environment, text: str) -> None:
+        next(made.folder.glob("lib/python*/site-packages/private_thing.py")).write_text(text)
+
+    first = install.install(layout, engine, source)
+    damage(first, "raise RuntimeError('bit rot')")
+    second = install.install(layout, engine, source)
+    assert second.folder != first.folder
+    damage(second, "raise RuntimeError('bit rot')")
+    third = install.install(layout, engine, source)
+    assert separate(layout, engine, tmp_path) == 0.75
+    install.install(layout, engine, source, again=True)
+    damage(third, "SHARE = 0.5")  # wrong, and nothing complains
+    forced = install.install(layout, engine, source, again=True)
+    assert forced.folder == third.folder
+    assert separate(layout, engine, tmp_path) == 0.75
+
+
+@pytest.mark.slow
+def test_an_unfinished_environment_whose_python_is_gone_is_begun_anew(
+    layout: Layout, wheels: Path, spec: Callable[..., EngineSpec], tmp_path: Path
+) -> None:
+    source = install.Source(find_links=(wheels,), offline=True)
+    engine = spec("private_thing==3.0")
+    with pytest.raises(errors.EngineInstallFailed):
+        install.install(layout, engine, source)
+    (python,) = environments.home(layout, "halves").glob("*/bin/python")
+    python.unlink()
+    python.symlink_to(tmp_path / "python of before an upgrade")
+    wheel(wheels, "private_thing", "3.0", {"private_thing.py": "SHARE = 0.5\n"})
+    install.install(layout, engine, source)
+    assert separate(layout, engine, tmp_path) == 0.5
+
+
+@pytest.mark.slow
 def test_variants_are_chosen_kept_and_needed_for_converting(
     layout: Layout, wheels: Path, spec: Callable[..., EngineSpec], tmp_path: Path
 ) -> None:
