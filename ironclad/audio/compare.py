@@ -111,7 +111,7 @@ def _mixed(signal: Signal, start: int, stop: int, kernel: NDArray[np.float64] | 
     if kernel is None:
         return padded[: last - first]
     size = 1 << (len(padded) + len(kernel)).bit_length()
-    filtered = np.fft.irfft(np.fft.rfft(padded, size) * np.fft.rfft(kernel, size), size)
+    filtered: NDArray[np.float64] = np.fft.irfft(np.fft.rfft(padded, size) * np.fft.rfft(kernel, size), size)
     return filtered[2 * margin : 2 * margin + stop - start]
 
 
@@ -120,6 +120,6 @@ def _high_pass(cutoff: float) -> NDArray[np.float64]:
     taps = 2 * round(2.75 / cutoff) + 1
     at = np.arange(taps) - taps // 2
     low = 2 * cutoff * np.sinc(2 * cutoff * at) * np.blackman(taps)
-    high = -low / low.sum()
+    high: NDArray[np.float64] = -low / low.sum()
     high[taps // 2] += 1.0
     return high

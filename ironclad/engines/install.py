@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,7 +93,7 @@ def install(
         folder = _folder(base, lock, None if before is None else before.folder)
         if again and (folder / _WHOLE).is_file():
             durable.remove_tree(folder, reason="an older environment, to be built again")
-        report = _built(spec, folder, lock, options, say, uv)
+        report = _built(spec, folder, partial(_build, folder, lock, options, say, uv), say)
         durable.write_atomic(folder / _WHOLE, b"")
         made = Environment(
             spec.name, folder, lock.digest, report["python"], report["packages"], tuple(report["devices"]),
@@ -103,13 +104,10 @@ def install(
     return made
 
 
-def _built(
-    spec: EngineSpec, folder: Path, lock: PrivateEnvironment, options: list[str], say: Callable[[str], None],
-    uv: str | None,
-) -> dict[str, Any]:  # fmt: skip
+def _built(spec: EngineSpec, folder: Path, build: Callable[[], None], say: Callable[[str], None]) -> dict[str, Any]:
     """Build and probe. What is left of an earlier installation is gone on with, unless that leads to nothing."""
     left = (folder / _LOCK).is_file()
-    _build(folder, lock, options, say, uv)
+    build()
     try:
         return probe(spec, folder / "bin" / "python")
     except EngineInstallFailed:
@@ -117,7 +115,7 @@ def _built(
             raise
     say("What an earlier installation left does not work; beginning anew")
     durable.remove_tree(folder, reason="an older environment that does not work")
-    _build(folder, lock, options, say, uv)
+    build()
     return probe(spec, folder / "bin" / "python")
 
 

@@ -7,6 +7,8 @@ be imported by an operator who says so: then the manifest's digests are the pins
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -18,10 +20,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ironclad import durable
 from ironclad.engines.contract import ModelFile, ModelSpec
-from ironclad.errors import BadRequest, LicenceNotAccepted, ModelBroken, ModelMismatch, ModelMissing
+from ironclad.errors import (
+    AlreadyRunning,
+    BadRequest,
+    LicenceNotAccepted,
+    ModelBroken,
+    ModelMismatch,
+    ModelMissing,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ironclad.engines.contract import EngineSpec
@@ -128,7 +137,7 @@ class ModelStore:
         chosen = self.effective(spec).model(model)
         if not chosen.files:
             return None
-        stored = self.get(spec.name, chosen.name)
+        stored = self.get(spec.name, chosen.name) or self._settled(spec.name, chosen.name)
         if stored is None:
             raise ModelMissing(_how(spec, chosen), engine=spec.name, model=chosen.name)
         if problems := check(stored, digest=_digest):
@@ -190,7 +199,8 @@ class ModelStore:
             durable.write_atomic(
                 temporary / MANIFEST, json.dumps({"schema": _SCHEMA, **stored.to_dict()}, indent=1).encode()
             )
-            durable.commit_folder(temporary, stored.folder)
+            with self._replacing(spec.name):
+                durable.commit_folder(temporary, stored.folder)
         except OSError:
             with durable.stored(temporary):
                 raise
@@ -202,7 +212,7 @@ class ModelStore:
         """Give a model the other forms of it that `write` puts into an empty folder, each pinned by its SHA-256.
 
         They replace what was converted before; model and forms appear in one step. Raises what `write` raises,
-        `ModelBroken` if it wrote nothing, `DiskFull`.
+        `ModelBroken` if it wrote nothing, `ModelMismatch` if the model is another one by now, `DiskFull`.
         """
         temporary = self.root / stored.engine / f".{secrets.token_hex(8)}.tmp"
         made = temporary / CONVERTED
@@ -226,7 +236,14 @@ class ModelStore:
             durable.write_atomic(
                 temporary / MANIFEST, json.dumps({"schema": _SCHEMA, **result.to_dict()}, indent=1).encode()
             )
-            durable.commit_folder(temporary, stored.folder)
+            with self._replacing(stored.engine):
+                now = self.get(stored.engine, stored.name)
+                if now is None or now.files != stored.files:  # converting takes minutes
+                    raise ModelMismatch(
+                        f"{stored.name} was replaced or removed while it was converted",
+                        engine=stored.engine, model=stored.name,
+                    )  # fmt: skip
+                durable.commit_folder(temporary, stored.folder)
         except OSError:
             with durable.stored(temporary):
                 raise
@@ -237,9 +254,40 @@ class ModelStore:
     def remove(self, engine: str, model: str) -> bool:
         """Remove a model; whether it was there."""
         folder = self.folder(engine, model)
-        there = folder.is_dir()
-        durable.remove_tree(folder, reason=f"model {engine}/{model} removed")
-        return there
+        if not folder.is_dir():
+            return False
+        with self._replacing(engine):
+            durable.remove_tree(folder, reason=f"model {engine}/{model} removed")
+        return True
+
+    @contextlib.contextmanager
+    def downloads(self, engine: str, model: str) -> Iterator[Path]:
+        """A folder for a model's unfinished downloads, for one process at a time; what is in it stays if this fails.
+
+        Raises `AlreadyRunning` while somebody else downloads the same model.
+        """
+        folder = self.root / ".downloads" / engine / model
+        durable.make_dirs(folder)
+        with folder.with_name(f".{model}.lock").open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise AlreadyRunning(f"{model} of engine {engine} is being downloaded by somebody else.") from exc
+            yield folder
+            durable.remove_tree(folder, reason="in the store")
+
+    def _settled(self, engine: str, model: str) -> StoredModel | None:
+        """A model that is not there, looked for again when nobody is replacing it."""
+        with contextlib.suppress(OSError), self._replacing(engine):
+            return self.get(engine, model)
+        return None
+
+    @contextlib.contextmanager
+    def _replacing(self, engine: str) -> Iterator[None]:
+        """Wait for whoever changes an engine's models in this moment: a folder is replaced in two steps."""
+        with (self.root / f".{engine}.lock").open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _check_licence(self, spec: EngineSpec, declared: ModelSpec | None, model: str, *, accept_licence: bool) -> None:
         """Accepted once is accepted: a model that is in the store under the same licence needs no second yes."""

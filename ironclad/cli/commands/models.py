@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ironclad import durable
 from ironclad.cli import exits, options, output, text
 from ironclad.cli.named import named
 from ironclad.engines.models import ModelStore, check
@@ -119,16 +118,15 @@ def pull(
     spec = installed_engines().get(engine)
     chosen = spec.model(model)
     accepted = _accepted(layout, spec, chosen.licence, chosen.name, accept_licence=accept_licence)
-    scratch = layout.models / ".downloads" / spec.name / chosen.name
-    durable.make_dirs(scratch)
-    for file in chosen.files:
-        output.remark(f"{file.path} ({text.size(file.size)})")
-        sources.download(file, scratch / Path(file.path).name)
-    stored = ModelStore(layout).add(
-        spec, chosen.name, [(file.path, scratch / Path(file.path).name) for file in chosen.files],
-        origin=", ".join(file.sources[0] for file in chosen.files), accept_licence=accepted,
-    )  # fmt: skip
-    durable.remove_tree(scratch, reason="in the store")
+    store = ModelStore(layout)
+    with store.downloads(spec.name, chosen.name) as scratch:
+        for file in chosen.files:
+            output.remark(f"{file.path} ({text.size(file.size)})")
+            sources.download(file, scratch / Path(file.path).name)
+        stored = store.add(
+            spec, chosen.name, [(file.path, scratch / Path(file.path).name) for file in chosen.files],
+            origin=", ".join(file.sources[0] for file in chosen.files), accept_licence=accepted,
+        )  # fmt: skip
     _say_stored(stored.to_dict(), as_json=as_json)
 
 

@@ -6,15 +6,18 @@ import json
 import os
 import tarfile
 import zipfile
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ironclad import durable
 from ironclad.engines import models, sources
 from ironclad.engines.contract import EngineSpec, MemoryModel, ModelFile, ModelSpec
 from ironclad.engines.models import MANIFEST, ModelStore, check
 from ironclad.errors import (
+    AlreadyRunning,
     BadRequest,
     LicenceNotAccepted,
     ModelBroken,
@@ -221,6 +224,61 @@ def test_what_fails_to_convert_leaves_the_model(store: ModelStore, add: Callable
         store.add_converted(stored, fail)
     assert store.get("waves", "big") == stored
     assert sorted(path.name for path in (store.root / "waves").iterdir()) == ["big"]
+
+
+def test_two_who_bring_one_model_at_once_both_succeed(
+    store: ModelStore, add: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is replaced in two steps: the second one comes, and somebody looks, between them."""
+    first, final = add(), store.folder("waves", "big")
+    note = durable._note
+    meanwhile: list[Future[Any]] = []
+
+    def between(op: str, path: Path, target: Path | None = None) -> None:
+        note(op, path, target)
+        if (op, path) == ("rename", final) and not meanwhile:
+            meanwhile.extend([threads.submit(add), threads.submit(store.required, SPEC, "big")])
+            wait(meanwhile, timeout=1)  # neither can be done before this one is
+
+    monkeypatch.setattr(durable, "_note", between)
+    with ThreadPoolExecutor(2) as threads:
+        assert add().files == first.files
+        assert [one.exception(60) for one in meanwhile] == [None, None]
+    assert sorted(path.name for path in final.parent.iterdir()) == ["big"]
+
+
+def test_forms_of_weights_that_were_replaced_meanwhile_are_refused(
+    store: ModelStore, add: Callable[..., Any], files: dict[str, Path]
+) -> None:
+    """They would have brought the old weights back."""
+    stored = add()
+    files["a.bin"].write_bytes(b"tuned")
+
+    def write(folder: Path) -> None:
+        (folder / "a.onnx").write_bytes(b"graph")
+        add(pin=True)
+
+    with pytest.raises(ModelMismatch, match="replaced or removed while it was converted"):
+        store.add_converted(stored, write)
+    assert store.required(SPEC, "big") == stored.folder
+    assert (stored.folder / "a.bin").read_bytes() == b"tuned"
+
+
+def test_one_process_at_a_time_downloads_a_model(store: ModelStore) -> None:
+    def interrupted() -> None:
+        with store.downloads("waves", "big") as folder:
+            (folder / "a.bin").write_bytes(b"half")
+            with store.downloads("waves", "other"):
+                pass
+            with pytest.raises(AlreadyRunning, match="by somebody else"), store.downloads("waves", "big"):
+                pass
+            raise OSError("the cable")
+
+    with pytest.raises(OSError, match="cable"):
+        interrupted()
+    with store.downloads("waves", "big") as again:
+        assert (again / "a.bin").read_bytes() == b"half"  # what failed is gone on with
+    assert not again.exists()
 
 
 # --- where files come from -------------------------------------------------------------------------------------------
