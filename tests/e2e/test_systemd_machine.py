@@ -170,6 +170,16 @@ def test_a_song_becomes_a_file_of_the_library_for_the_group_only(results: Path) 
     assert json.loads((results / "queue.json").read_text())
 
 
+def test_a_song_is_taken_over_http_with_a_token_alone(results: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    *_, answer, code = (results / "sent").read_text(encoding="utf-8").splitlines()
+    assert code == "201", answer
+    assert json.loads(answer)["job"]["user"] == "ben"
+    *_, answer, code = (results / "unsent").read_text(encoding="utf-8").splitlines()
+    assert code == "401", answer
+
+
 def test_nothing_in_the_installation_is_wrong(results: Path) -> None:
     findings = json.loads((results / "doctor.json").read_text())["findings"]
     assert [finding for finding in findings if finding["status"] == "failed"] == []

@@ -32,7 +32,9 @@ _FORMER: Final = (
     "etc/systemd/system/ironclad*.service", "etc/systemd/system/ironclad*.timer", "etc/systemd/system/ironclad*.socket",
     "etc/systemd/system/ironclad*.service.d/10-gpu.conf",
 )  # fmt: skip
-_SHARED: Final = ("input", "archive", "work", "output", "error", "models", "cover-art-cache", "orphaned", "backups")
+_SHARED: Final = (
+    "input", "archive", "work", "output", "error", "models", "cover-art-cache", "orphaned", "backups", "uploads",
+)  # fmt: skip
 _SYSTEM_DATA: Final = Path("/var/lib/ironclad")
 
 Root = Annotated[

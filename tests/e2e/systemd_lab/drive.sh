@@ -51,6 +51,15 @@ as_ironclad mkdir -p /var/lib/ironclad/input/ana
 as_ironclad mv /var/lib/ironclad/beside/song.flac /var/lib/ironclad/input/ana/
 # A member of the group with another account drops one, too.
 setpriv --reuid 20001 --regid ironclad --clear-groups install -m 640 "$song" /var/lib/ironclad/input/again.flac
+# A program sends one by the control API, with a token of its own.
+{ set +x; } 2> /dev/null
+token=$(as_ironclad /opt/ironclad/bin/ironclad api tokens create --user ben --role submit --label lab 2> /dev/null)
+send() { printf 'header = "Authorization: Bearer %s"\n' "$1" | curl --silent --show-error --max-time 120 --config - \
+    --data-binary "@$song" --header 'Content-Type: application/octet-stream' --write-out '\n%{http_code}\n' \
+    "http://127.0.0.1:9700/v1/songs?name=sent.flac&force=true"; }
+send "$token" > $results/sent 2>&1 || true
+send wrong > $results/unsent 2>&1 || true
+set -x
 for _ in $(seq 1200); do
     [ -n "$(find /var/lib/ironclad/output -name '*.flac' -not -name '.*')" ] && [ ! -e /var/lib/ironclad/input/again.flac ] && break
     sleep 0.2
@@ -97,7 +106,7 @@ show ironclad-worker@nonsense > $results/wrong
 # The secret reached the services; it must be nowhere else.
 cmp /etc/ironclad/secrets/not_a_setting /run/credentials/ironclad-watch.service/ironclad_not_a_setting > $results/credential
 { set +x; } 2> /dev/null
-grep -rlF "$secret" /proc/[0-9]*/environ /proc/[0-9]*/cmdline /var/lib/ironclad /etc/systemd $results > $results/leaks 2> /dev/null || true
+grep -rlF -e "$secret" -e "$token" /proc/[0-9]*/environ /proc/[0-9]*/cmdline /var/lib/ironclad /etc/systemd $results > $results/leaks 2> /dev/null || true
 set -x
 date +%s.%N > $results/stopping
 systemctl stop ironclad.target

@@ -377,7 +377,7 @@ def test_an_operators_server_leaves_the_embedded_one_out(run: Callable[..., Resu
 
 
 def test_shared_storage_behind_links_can_be_written(run: Callable[..., Result], tmp_path: Path) -> None:
-    for name in ("work", "output"):
+    for name in ("work", "output", "uploads"):
         (tmp_path / "shared" / name).mkdir(parents=True)
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / name).symlink_to(tmp_path / "shared" / name)
@@ -385,4 +385,7 @@ def test_shared_storage_behind_links_can_be_written(run: Callable[..., Result], 
     result = run("--data-dir", tmp_path / "data", "install", "systemd", "--dry-run", "--root", tmp_path, "--json")
     units_ = {Path(row["path"]).name: row["text"] for row in json.loads(result.stdout)["files"] if "text" in row}
     paths = directives(units_["ironclad-worker@.service"])["ReadWritePaths"][0].split()
-    assert paths == [str(tmp_path / "data"), str(tmp_path / "shared/work"), str(tmp_path / "shared/output")]
+    assert paths == [
+        str(tmp_path / "data"),
+        *(str(tmp_path / "shared" / name) for name in ("work", "output", "uploads")),
+    ]
