@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LOCK: Final = "backup"
 _LOCK_WAIT: Final = "60s"
 _PATTERN: Final = "database-*.dump"
+_PARTS: Final = f".{_PATTERN}.part"
 _HOUR: Final = 3600.0
 # How a row becomes text, the same in every session, so that sums of two servers can be compared.
 _AS_TEXT: Final = {
@@ -115,6 +116,9 @@ def dump(settings: Settings, database: Database, *, now: datetime | None = None)
     Raises `DiskFull` before it starts if there is no room, `FileExistsError`, `DatabaseUnavailable` with pg_dump's own
     words, or `StorageError`.
     """
+    for left in settings.layout.backups.glob(_PARTS):
+        if time.time() - left.lstat().st_mtime > _HOUR:
+            durable.remove(left, reason="left by a backup that was interrupted")
     enough, words = room(settings, database)
     if not enough:
         raise DiskFull(words)

@@ -17,7 +17,6 @@ from ironclad.library.names import numbered
 from ironclad.library.receipt import sidecar
 from ironclad.library.refile import Move, plan_refile, refile
 from ironclad.ops.library import known, preview
-from ironclad.stages.organize import COVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,16 @@ if TYPE_CHECKING:
     from ironclad.ops.library.known import Known
 
 
+_LONELY: Final = sa.text(
+    "SELECT c.artifact_uuid, c.job_uuid, c.path, c.blake3, min(t.path) AS track FROM artifact c "
+    "JOIN job j ON j.job_uuid = c.job_uuid AND j.state = 'succeeded' "
+    "JOIN artifact t ON t.job_uuid = c.job_uuid AND 'cover:' || t.kind = c.kind AND t.state = 'published' "
+    "WHERE c.state = 'published' AND starts_with(c.path, :root) AND starts_with(t.path, :root) "
+    "AND NOT EXISTS (SELECT 1 FROM artifact n WHERE n.state = 'published' AND n.kind !~ '^(receipt|cover):' "
+    "AND regexp_replace(n.path, '/[^/]*$', '') = regexp_replace(c.path, '/[^/]*$', '')) "
+    "GROUP BY c.artifact_uuid ORDER BY c.path"
+)
+"""Covers in folders without a track of the library, and where the track is that each came with."""
 _REASON: Final = "its album has moved to a folder that has a cover"
 _DOUBLES: Final = 100
 """Numbered doubles of a name among which `mend` looks for a file."""
@@ -66,7 +75,6 @@ class Refiler:
         """Carry out a plan: each move and its record under the job's lock. Yields what is done."""
         tracks = self._tracks()
         owners = {move.source: tracks[str(move.source)].job.job_uuid for move in moves}
-        covers = {(owners[move.source], f"{COVER}{tracks[str(move.source)].kind}"): move for move in moves}
 
         @contextlib.contextmanager
         def recorded(source: PurePosixPath, target: PurePosixPath) -> Iterator[None]:
@@ -78,7 +86,7 @@ class Refiler:
             owners[target] = job
 
         yield from refile(self.root, moves, check=self.check, around=recorded)
-        self._covers(covers)
+        self._covers()
 
     # --- what is where ---
 
@@ -128,40 +136,43 @@ class Refiler:
 
     # --- covers follow their albums ---
 
-    def _covers(self, moved: dict[tuple[UUID, str], Move]) -> None:
-        """A cover goes along when its folder has no track of the library any more, unless there is one already."""
+    def _covers(self) -> None:
+        """A cover goes along when its folder has no track of the library any more, unless there is one already.
+
+        Of all albums, not only of those that have moved now: an earlier refile may have been killed before this.
+        """
         with self.database.session() as session:
-            rows = session.execute(
-                sa.text(
-                    "SELECT artifact_uuid, job_uuid, kind, path, blake3 FROM artifact WHERE state = 'published' "
-                    "AND kind LIKE :kind AND job_uuid = ANY(:jobs)"
-                ),
-                {"kind": f"{COVER}%", "jobs": [job for job, _ in moved]},
-            ).all()
+            rows = session.execute(_LONELY, {"root": f"{self.root}/"}).all()
         for row in rows:
             path = Path(row.path)
-            move = moved.get((row.job_uuid, row.kind))
-            if move is None:
+            target = Path(row.track).parent / path.name
+            if not target.parent.is_dir():
                 continue
-            target = self.root / move.target.parent / path.name
-            if not path.is_file() or path.parent == target.parent or self._tracks_in(path.parent):
-                continue
-            self._cover(row, path, target)
+            with contextlib.suppress(IllegalTransition):  # its job runs again: it will see to it
+                if path.is_file():
+                    self._cover(row, path, target)
+                else:
+                    self._found(row, path, target)
             for folder in (path.parent, *path.parent.parents):
                 if folder == self.root or not durable.remove_empty_folder(folder):
                     break
 
-    def _tracks_in(self, folder: Path) -> bool:
+    def _found(self, row: Any, path: Path, target: Path) -> None:
+        """A cover was moved, and its record was not: written down now."""
         with self.database.session() as session:
-            return bool(
-                session.scalar(
-                    sa.text(
-                        "SELECT count(*) FROM artifact WHERE state = 'published' AND kind !~ '^(receipt|cover):' "
-                        "AND regexp_replace(path, '/[^/]*$', '') = :folder"
-                    ),
-                    {"folder": str(folder)},
-                )
-            )
+            _unlocked(session, row.job_uuid)
+            if not path.exists() and target.is_file() and durable.digest(target) == row.blake3:
+                self._place(session, row, target)
+
+    @staticmethod
+    def _place(session: Session, row: Any, target: Path) -> None:
+        session.execute(
+            sa.text(
+                "UPDATE artifact SET path = :path WHERE artifact_uuid = :id AND NOT EXISTS (SELECT 1 FROM artifact o "
+                "WHERE lower(o.path) = lower(:path) AND o.state <> 'superseded' AND o.artifact_uuid <> :id)"
+            ),
+            {"id": row.artifact_uuid, "path": str(target)},
+        )
 
     def _cover(self, row: Any, path: Path, target: Path) -> None:
         with self.database.session() as session:
@@ -181,10 +192,7 @@ class Refiler:
                 )
                 return
             durable.move(path, target)
-            session.execute(
-                sa.text("UPDATE artifact SET path = :path WHERE artifact_uuid = :id"),
-                {"id": row.artifact_uuid, "path": str(target)},
-            )
+            self._place(session, row, target)
 
 
 def _unlocked(session: Session, job_uuid: UUID) -> None:

@@ -248,6 +248,27 @@ def test_a_move_to_a_numbered_name_that_was_killed_is_finished_by_the_next(
         )
 
 
+@pytest.mark.parametrize("moment", ["before the covers", "before a cover is on record"])
+def test_a_refile_that_is_killed_at_the_covers_is_finished_by_the_next(
+    moment: str, database: Database, settings: Settings, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(1)
+    refiler, years = Refiler(database, settings, "test"), PathTemplate(YEARS)
+
+    def killed(*_given: Any, **_named: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Refiler, "_covers" if moment == "before the covers" else "_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(refiler.apply(refiler.plan(years)))
+    refiler.mend(years)
+    assert list(refiler.apply(refiler.plan(years))) == []
+    assert [name for name in files(settings) if "cover" in name] == ["Ana/2020 Colours/cover.png"]
+    assert [path.name for path in (settings.layout.output / "Ana").iterdir()] == ["2020 Colours"]
+    consistent(database, settings)
+
+
 @pytest.mark.parametrize("whose", ["ours", "somebody's own"])
 def test_a_cover_that_is_in_the_way_of_nobody_goes_unless_it_is_somebodys_own(
     database: Database, settings: Settings, publish: Publish, whose: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -261,6 +262,17 @@ def test_old_dumps_go_but_the_newest_few_and_the_newest_proven_stay(settings: Se
     assert left(limited) == wanted | {f"{name}.json" for name in wanted} | {foreign.name}
     everything = settings.model_copy(update={"backup": config.BackupSettings(keep_days=0, keep_at_least=1)})
     assert backup.expired(everything, now=NOW) == []
+
+
+def test_the_part_that_a_killed_backup_left_goes_with_the_next(database: Database, settings: Settings) -> None:
+    settings.layout.create()
+    old, new = (settings.layout.backups / f".database-5-2026010{day}T000000Z.dump.part" for day in (1, 2))
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    backup.dump(settings, database)
+    assert not old.exists()
+    assert new.exists()  # one that is being written, as before an upgrade
 
 
 def test_housekeeping_makes_one_when_the_newest_is_too_old(database: Database, settings: Settings) -> None:
