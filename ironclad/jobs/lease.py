@@ -6,8 +6,9 @@ A claim increments `attempt` and writes a fresh `lease_token`; every later write
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from ironclad.config import JobSettings
+
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def clock() -> float:
+    """Seconds that never go back, and go on while the machine sleeps: leases run out meanwhile, too."""
+    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)

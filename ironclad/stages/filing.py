@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 from ironclad import durable, log
 from ironclad.errors import DatabaseUnavailable, IroncladError, SourceMissing, StorageError
 from ironclad.ingest import skipped
+from ironclad.jobs import lease
 from ironclad.jobs.states import JobState
 from ironclad.jobs.transition import load, record
 
@@ -92,7 +92,7 @@ def settle(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool
         wait: wait for a process that is at it, instead of leaving it to that one.
     """
     layout = settings.layout
-    begun = time.monotonic()
+    begun = lease.clock()
     with database.session() as session:
         if not wait and session.execute(_FREE, {"job": job_uuid}).first() is None:
             return
@@ -104,7 +104,7 @@ def settle(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool
             durable.write_atomic(folder / "log.jsonl", _tail(layout.job_log(job.job_uuid)))
             archived = layout.archive_of(job.job_uuid) / job.archive_name
             if archived.is_file():
-                if time.monotonic() - begun > _STALE_SECONDS:
+                if lease.clock() - begun > _STALE_SECONDS:
                     raise DatabaseUnavailable("The lock on the job may be lost; its original is filed next time.")
                 _file(archived, folder / job.archive_name)
                 durable.remove_tree(archived.parent, reason="filed under error/")
@@ -131,8 +131,10 @@ def _file(archived: Path, target: Path) -> None:
 def sweep(database: Database, settings: Settings) -> int:
     """File the originals of failed jobs that nobody filed yet (their worker was killed). Returns how many there were.
 
-    One that cannot be filed now does not keep the others from it. Raises `DatabaseUnavailable`.
+    One that cannot be filed now does not keep the others from it: the first such error is raised at the end, a
+    `DatabaseUnavailable` at once.
     """
+    problems: list[IroncladError] = []
     with database.session() as session:
         waiting = session.scalars(
             sa.text("SELECT job_uuid FROM job WHERE state IN ('failed', 'quarantined') AND NOT filed LIMIT :batch"),
@@ -144,6 +146,9 @@ def sweep(database: Database, settings: Settings) -> int:
             settle(database, settings, UUID(str(job_uuid)), wait=False)
         except DatabaseUnavailable:
             raise
-        except (IroncladError, OSError) as exc:
+        except IroncladError as exc:
             log.get().warning("filing_failed", job_uuid=str(job_uuid), error=str(exc))
+            problems.append(exc)
+    if problems:
+        raise problems[0]
     return len(waiting)

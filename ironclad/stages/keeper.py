@@ -39,7 +39,7 @@ class LeaseKeeper:
         self._lease_seconds = lease_seconds
         self._stopping = threading.Event()
         self._reason: IroncladError | None = None
-        self._renewed = time.monotonic()
+        self._renewed = lease.clock()
         self._progress: float | None = None
         self._stall_seconds = stall_seconds
         self._stalled = stalled
@@ -76,7 +76,7 @@ class LeaseKeeper:
     def _check_lease(self) -> None:
         if self._reason is not None:
             raise self._reason
-        silent = time.monotonic() - self._renewed
+        silent = lease.clock() - self._renewed
         if silent > self._lease_seconds * 2 / 3:
             self._reason = LeaseLost(f"The lease of attempt {self._fence.attempt} was not renewed for {silent:.0f} s.")
             raise self._reason
@@ -93,7 +93,7 @@ class LeaseKeeper:
                 return
 
     def _renew(self) -> None:
-        begun = time.monotonic()
+        begun = lease.clock()
         try:
             with self._database.session() as session:
                 cancelled = lease.heartbeat(

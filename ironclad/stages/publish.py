@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ironclad import durable
 from ironclad.errors import OutputInvalid, SourceMissing, SourceUnreadable, StorageError
-from ironclad.jobs import history
+from ironclad.jobs import history, lease
 from ironclad.stages.context import Published, Publisher
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: No
         since: the job's files of earlier attempts are left as they are, as if they were somebody else's.
     """
 
+    def still_ours() -> None:
+        write(partial(lease.assert_held, fence=fence))  # copying takes its time, and no clock tells of a paused machine
+        check()
+
     def put(kind: str, file: Path, wanted: Callable[[int], Path], receipt: Mapping[str, Any] | None) -> Published:
         digest = durable.digest(file)
         intent = _Intent(fence, kind, file.stat().st_size, digest, None if receipt is None else dict(receipt), since)
@@ -57,7 +61,7 @@ def publisher(write: Write, fence: Fence, check: Callable[[], None] = lambda: No
             if artifact is None:
                 continue  # another job, or another file of this attempt, owns this name
             try:
-                _deliver(file, final, digest, fence, replace=own, check=check)
+                _deliver(file, final, digest, fence, replace=own, check=still_ours)
             except FileExistsError:
                 continue  # somebody took the name in this very moment
             write(partial(_published, fence, artifact, final))

@@ -66,8 +66,13 @@ def _prepare_process(slept: str) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _ANY, 0, 0, 0)
     _seams()
     # When the experiment says that it slept, hours have passed for this process, as they have for the database.
-    monotonic = time.monotonic
-    time.monotonic = lambda: monotonic() + (_SLEPT if slept and Path(slept).exists() else 0)  # type: ignore[assignment]  # likewise
+    monotonic, gettime = time.monotonic, time.clock_gettime
+
+    def late() -> float:
+        return _SLEPT if slept and Path(slept).exists() else 0
+
+    time.monotonic = lambda: monotonic() + late()  # type: ignore[assignment]  # likewise
+    time.clock_gettime = lambda clock: gettime(clock) + late()  # type: ignore[assignment]  # likewise
 
 
 def _prepared(request: dict[str, Any]) -> Callable[[], int]:

@@ -73,7 +73,7 @@ def no_folder_fsync() -> None:
 def source_removed_first() -> None:
     """A copy to another file system is not flushed before its source is deleted."""
 
-    def move(source: Path, target: Path) -> None:
+    def move(source: Path, target: Path, **_: Any) -> None:
         data = source.read_bytes()
         durable.remove(source, reason="moved")
         target.write_bytes(data)

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.errors import CorruptAudio, SourceMissing
+from ironclad.errors import CorruptAudio, DatabaseUnavailable, SourceMissing, StorageError
 from ironclad.jobs import control, lease, query
 from ironclad.jobs.states import JobState
 from ironclad.stages import filing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
@@ -81,11 +83,31 @@ def test_one_original_that_cannot_be_filed_keeps_no_other_from_it(
     folder = settings.layout.error_of(stuck.job.job_uuid, "E_CORRUPT_AUDIO")
     durable.make_dirs(folder)
     (folder / stuck.job.archive_name).write_bytes(b"damaged")
-    filing.sweep(database, settings)
+    with pytest.raises(StorageError, match="differ"):
+        filing.sweep(database, settings)
     archived = settings.layout.archive_of(stuck.job.job_uuid) / stuck.job.archive_name
     assert archived.read_bytes().startswith(b"song-")  # which of the two is right is for somebody to say
     assert filing.locate(settings.layout, fine.job) == (
         settings.layout.error_of(fine.job.job_uuid, "E_CORRUPT_AUDIO") / fine.job.archive_name
+    )
+
+
+def test_a_machine_that_slept_on_its_lock_moves_no_original(
+    database: Database, settings: Settings, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claims()
+    fail(database, settings, claim)
+    write, gettime = durable.write_atomic, time.clock_gettime
+
+    def sleepy(path: Path, data: bytes) -> None:
+        write(path, data)  # the lid is closed here: only this clock goes on
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: gettime(clock) + 3600)
+
+    monkeypatch.setattr(durable, "write_atomic", sleepy)
+    with pytest.raises(DatabaseUnavailable):
+        filing.settle(database, settings, claim.job.job_uuid)
+    assert filing.locate(settings.layout, claim.job) == (
+        settings.layout.archive_of(claim.job.job_uuid) / claim.job.archive_name
     )
 
 

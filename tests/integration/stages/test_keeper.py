@@ -95,6 +95,18 @@ def test_an_attempt_that_cannot_renew_stops_itself_before_anybody_may_take_over(
     nowhere.close()
 
 
+def test_an_attempt_whose_machine_slept_stops_itself(
+    database: Database, claims: Callable[..., lease.Claim], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gettime = time.clock_gettime
+    with LeaseKeeper(database, claims().fence, 600.0) as keeper:
+        keeper.check()
+        # A suspended machine's monotonic clock stands still; this one goes on.
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: gettime(clock) + 3600)
+        with pytest.raises(LeaseLost, match="not renewed"):
+            keeper.check()
+
+
 def test_an_attempt_without_a_sign_of_life_is_ended(database: Database, claims: Callable[..., lease.Claim]) -> None:
     claim = claims()
     told: queue.SimpleQueue[IroncladError] = queue.SimpleQueue()

@@ -253,6 +253,27 @@ def test_a_zombie_publishes_nothing(
     assert [path for path in settings.layout.output.rglob("*") if path.is_file()] == []
 
 
+def test_a_zombie_that_was_stopped_while_it_copied_puts_nothing_in_place_of_newer_bytes(  # noqa: PLR0917 - fixtures
+    database: Database, settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    claim = claims()
+    done = publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    song.write_bytes(b"older")
+    copy = durable.copy_to_temporary
+
+    def slow(source: Path, temporary: Path, expected: str) -> None:
+        copy(source, temporary, expected)  # the virtual machine is paused here, its clocks with it
+        with database.session() as session:
+            session.execute(sa.text("UPDATE job SET lease_token = gen_random_uuid()"))
+        done.path.write_bytes(b"newer")
+
+    monkeypatch.setattr(durable, "copy_to_temporary", slow)
+    with pytest.raises(LeaseLost):
+        publish(claim).put("instrumental", song, name(settings.layout.output), None)
+    assert done.path.read_bytes() == b"newer"
+
+
 def test_names_run_out_with_an_error(
     settings: Settings, claims: Claims, publish: Callable[[lease.Claim], Publisher], song: Path
 ) -> None:
