@@ -151,7 +151,11 @@ def services(settings: Settings) -> list[Outcome]:
 
 
 def _rows(settings: Settings, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]] | None:
-    """What the database answers; None if it does not run here yet, or has no tables yet."""
+    """What the database answers; None if it does not run here (any more), or has no tables yet.
+
+    Another check, or another command, may have the embedded server run for a moment; how it is says the check of
+    PostgreSQL itself.
+    """
     if settings.database_url is None and EmbeddedServer(settings.layout.postgres).pid() is None:
         return None
     import psycopg  # noqa: PLC0415 - only here
@@ -164,6 +168,8 @@ def _rows(settings: Settings, statement: LiteralString, *parameters: object) -> 
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
         return None  # said by the check of the schema
     except psycopg.Error as exc:
+        if settings.database_url is None and isinstance(exc, psycopg.OperationalError):
+            return None
         raise DatabaseUnavailable(str(exc).strip()) from exc
 
 

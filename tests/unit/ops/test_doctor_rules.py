@@ -10,7 +10,7 @@ import pytest
 from ironclad.config import load
 from ironclad.errors import DatabaseUnavailable
 from ironclad.ops import doctor
-from ironclad.ops.checks import host
+from ironclad.ops.checks import host, services
 from ironclad.ops.checks.outcome import Level, Outcome, ok, warn
 from ironclad.ops.doctor import CHECKS, Check, diagnose
 
@@ -180,6 +180,16 @@ def test_a_data_folder_that_cannot_be_made_is_a_failure_with_a_remedy(tmp_path: 
     (outcome,) = host.data_folder(settings)
     assert outcome.level is Level.FAIL
     assert outcome.remedy
+
+
+def test_an_embedded_server_that_goes_meanwhile_is_not_one_that_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The check of PostgreSQL starts it for a moment where the installation does not run.
+    monkeypatch.setattr(services.EmbeddedServer, "pid", lambda _server: os.getpid())
+    for check in (services.workers, services.pools, services.other_hosts):
+        (outcome,) = check(settings)
+        assert outcome.level is Level.OK
 
 
 def test_a_full_disk_is_a_failure(tmp_path: Path) -> None:
