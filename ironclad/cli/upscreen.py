@@ -136,7 +136,8 @@ class LiveScreen:
             jobs = ", ".join(f"{count} {state}" for state, count in self._jobs) or "none yet"
             parts: list[RenderableType] = [grid.render(), Text(f"jobs: {jobs}")]
             if self._ready:
-                parts += [Text(line) for line in greeting(self._settings)]
+                # What does not fit goes on in the next line: half a path would be another path.
+                parts += [Text(printable(line), no_wrap=False, overflow="fold") for line in greeting(self._settings)]
         return Group(*parts)
 
     def _count_on(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,15 @@ def test_the_live_table_shows_services_and_stays_harmless(plain_settings: Settin
     assert "last words\\x07" in shown
     assert "Ready. Drop music into" in shown
     assert threading.active_count() == before
+
+
+def test_paths_are_whole_on_a_narrow_terminal(plain_settings: Settings) -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=40, height=60, markup=False, soft_wrap=True)
+    with LiveScreen(console, plain_settings) as screen:
+        screen.heard(event("supervisor", UnitState.READY))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\s", "", file.getvalue())
+    assert re.sub(r"\s", "", f"results appear in {plain_settings.layout.output}.") in shown
 
 
 def test_lines_are_for_pipes_and_for_who_asks(plain_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
