@@ -101,6 +101,8 @@ def _when(at: datetime | None) -> str:
 
 
 def _summary(job: Job, state: JobState, published: int) -> str:
+    if job.held and state in {JobState.QUEUED, JobState.WAITING_RETRY}:
+        return say("phrase.held")
     count = say("phrase.count_one") if published == 1 else say("phrase.count", count=published)
     return say(
         f"state.{state.value}", attempt=job.attempt, doing=_doing(job), when=_when(job.not_before), count=count

@@ -61,8 +61,9 @@ PHRASES: Final = {
     "did_reap": "The worker's death was noticed, and the job was taken from it.",
     "did_note": "{kind}: {text}",
     "did_publish_nothing": "Nothing of it was put into the library.",
-    "wait_held": "It is held. `ironclad jobs release {job}` lets it go.",
-    "wait_paused": "Nothing starts now, because {reason}.",
+    "held": "It is held: it is not started until somebody lets it go.",
+    "wait_held": "`ironclad jobs release {job}` lets it go.",
+    "wait_paused": "Nothing starts now, because {reason}; `ironclad status` says what lets work start again.",
     "wait_pool": "It waits for pool {pool}, which the dispatcher does not feed: it feeds {fed}. Add [pools.{pool}] to "
     "its settings; or stop the workers of {pool}, and the job goes to another pool within a minute.",
     "wait_workers": "No worker has taken it yet; `ironclad status` shows the pools, `ironclad doctor` what is wrong.",
