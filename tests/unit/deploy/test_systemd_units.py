@@ -113,6 +113,13 @@ def test_exposure_is_below_the_threshold_and_as_documented(here: Path, name: str
     assert exposure(here / name) == float(table[name])
 
 
+def test_the_comparison_with_others_has_the_same_figures() -> None:
+    text = {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("comparison", "deployment")}
+    told = {figure for row in re.findall(r"^\| Ironclad, [^|]+\| ([^|]+) \|", text["comparison"], re.MULTILINE)
+            for figure in row.split(" to ")}  # fmt: skip
+    assert told == {*re.findall(r"^\| `ironclad-\S+\.service` \| ([\d.]+) \|", text["deployment"], re.MULTILINE)}
+
+
 def test_the_files_in_deploy_are_what_the_command_writes() -> None:
     written = {
         path.name: files.sealed(text) for path, text in units.render(DEFAULT).items() if path.parts[1] == "systemd"
