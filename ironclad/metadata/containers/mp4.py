@@ -24,6 +24,10 @@ _PAIRED = frozenset(key for keys in _PAIRS.values() for key in keys)
 _INTEGERS = frozenset({"tmpo", "©mvi", "©mvc"})
 _FLAGS = frozenset({"cpil"})
 _MAX_INTEGER = 0xFFFF
+_OWN_INTEGERS = frozenset({"stik", "hdvd", "rtng", "shwm"})
+_OWN_FLAGS = frozenset({"pgap", "pcst"})
+"""Atoms that mean something to players of MP4 only: under their names in upper case elsewhere, and atoms again here."""
+_MAX_BYTE = 0xFF
 _STORE = frozenset({"apID", "akID", "cnID", "atID", "plID", "geID", "sfID", "cmID", "purd", "ownr", "xid ", "©too"})
 """The store's record of who bought which copy, and the encoder: neither is about the music."""
 
@@ -106,6 +110,10 @@ def write(raw: Raw, pictures: tuple[Picture, ...], tags: Any) -> list[Loss]:
             tags[atom] = True
         elif atom in _ATOM_KEYS and atom not in _FLAGS:
             tags[atom] = values
+        elif key.lower() in _OWN_FLAGS and values == ["1"]:
+            tags[key.lower()] = True
+        elif key.lower() in _OWN_INTEGERS and all(_is_byte(value) for value in values):
+            tags[key.lower()] = [int(value) for value in values]
         else:
             free[atom if len(atom) > 4 else key] = values  # noqa: PLR2004 -- longer than an atom's name
     for name, values in sorted(free.items()):
@@ -132,6 +140,10 @@ def _write_integer(atom: str, key: str, values: list[str], tags: Any, free: Raw)
         tags[atom] = [number]
     if values != [str(number)]:
         free[key] = values
+
+
+def _is_byte(text: str) -> bool:
+    return text.isascii() and text.isdigit() and str(int(text)) == text and int(text) <= _MAX_BYTE
 
 
 def _rounded(text: str) -> int | None:

@@ -150,6 +150,19 @@ def test_numbers_that_mp4_cannot_count_are_kept_as_text(audio: Callable[..., Pat
     assert read(path).tags.movement_number == 99_999
 
 
+def test_what_only_players_of_mp4_know_stays_an_atom_there(audio: Callable[..., Path]) -> None:
+    path = audio("m4a")
+    tags = TrackTags(
+        title="x",
+        extra={"HDVD": ("0",), "PCST": ("no",), "PGAP": ("1",), "RTNG": ("300",), "SHWM": ("01",), "STIK": ("2",)},
+    )
+    assert write_tags(path, tags) == ()
+    atoms = MP4(path)
+    assert (atoms["pgap"], atoms["stik"], atoms["hdvd"]) == (True, [2], [0])
+    assert not {"pcst", "rtng", "shwm"} & set(atoms)  # these are no such numbers
+    assert read(path).tags == tags
+
+
 def test_the_gapless_atom_of_the_encoder_stays(audio: Callable[..., Path]) -> None:
     path = audio("m4a")
     file = MP4(path)
