@@ -25,6 +25,7 @@ _DAMAGED_SHARE = 0.05
 _PROGRESS_STEP = 0.01
 _TOLERANCE_FRAMES = {"mp3": 2 * 1152, "aac": 2 * 2048, "vorbis": 8192, "opus": 5760}
 """How much shorter than declared is still whole: encoders disagree about delay and the last block. 0 for lossless."""
+_ALAC_PACKET = 4096
 _TOLERANCE_SECONDS = 1.0
 """Likewise for containers that declare a rough time only."""
 
@@ -136,12 +137,18 @@ def _judge(source: Source, frames: int, limits: AudioLimits) -> bool:
     return True
 
 
+def _tolerance(info: AudioInfo) -> int:
+    if (info.container, info.family) == ("caf", "alac"):
+        return _ALAC_PACKET - 1  # FFmpeg's older writers count the last packet in full
+    return _TOLERANCE_FRAMES.get(info.family, 0 if info.lossless else 8192)
+
+
 def _shortage(source: Source, frames: int) -> int:
     """How many samples are missing of those declared; 1 for a file that is cut and does not say."""
     info = source.info
     if info.declared_frames is not None:
         short = info.declared_frames - frames
-        return short if short > _TOLERANCE_FRAMES.get(info.family, 0 if info.lossless else 8192) else 0
+        return short if short > _tolerance(info) else 0
     if source.promise.cut:
         return 1
     if source.promise.exact and info.duration is not None:

@@ -110,6 +110,25 @@ def test_every_kind_is_recognised_and_decoded(
         assert np.abs(heard - signal).max() <= step
 
 
+def test_alac_in_caf_may_count_its_last_packet_in_full(
+    make_file: MakeFile, noise: Noise, tmp_path: Path, limits: AudioLimits
+) -> None:
+    signal = noise(1.0)
+    path = make_file("x.caf", signal)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"pakt") + 12  # packets, frames, priming, remainder
+    (packets,) = struct.unpack_from(">q", data, at)
+    assert packets * 4096 > len(signal)
+    struct.pack_into(">qii", data, at + 8, packets * 4096, 0, 0)
+    path.write_bytes(data)
+    decoded = decode(path, None, limits)
+    assert (decoded.frames, decoded.truncated) == (len(signal), False)
+    struct.pack_into(">q", data, at + 8, (packets + 1) * 4096)
+    path.write_bytes(data)
+    with pytest.raises(TruncatedAudio):
+        decode(path, None, limits)
+
+
 def test_a_decode_without_output_finds_the_same(make_file: MakeFile, tmp_path: Path, limits: AudioLimits) -> None:
     path = make_file("x.flac")
     assert decode(path, None, limits) == decode(path, tmp_path / "out.f32", limits)
