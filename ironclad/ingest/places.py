@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ironclad.errors import ConfigError
 from ironclad.jobs.submit import display
 
 if TYPE_CHECKING:
@@ -62,10 +63,14 @@ def place_of(roots: Iterable[WatchRoot], path: Path) -> Place | None:
 
 def foreign_folders(settings: Settings, root: WatchRoot) -> frozenset[str]:
     """Folders below a root (paths below it) that are not its own: other roots, and Ironclad's own folders."""
-    layout = settings.layout
     own = absolute(root.path).resolve()
-    others = [absolute(other.path).resolve() for other in settings.watch_roots]
-    others += [
+    others = [absolute(other.path).resolve() for other in settings.watch_roots] + _ironclads(settings)
+    return frozenset(str(other.relative_to(own)) for other in others if other != own and other.is_relative_to(own))
+
+
+def _ironclads(settings: Settings) -> list[Path]:
+    layout = settings.layout
+    return [
         folder.resolve()
         for folder in (
             layout.archive, layout.work, layout.output, layout.error, layout.logs, layout.orphaned, layout.backups,
@@ -73,7 +78,14 @@ def foreign_folders(settings: Settings, root: WatchRoot) -> frozenset[str]:
             layout.uploads,
         )
     ]  # fmt: skip
-    return frozenset(str(other.relative_to(own)) for other in others if other != own and other.is_relative_to(own))
+
+
+def require_a_place_of_its_own(settings: Settings, root: WatchRoot) -> None:
+    """Raises `ConfigError` for a root in a folder of Ironclad's own: results would be taken away as new songs."""
+    folder = absolute(root.path).resolve()
+    own = next((own for own in _ironclads(settings) if folder.is_relative_to(own)), None)
+    if own is not None:
+        raise ConfigError(f"The watch root {root.path} is in {own}, a folder of Ironclad's own.")
 
 
 class Reach(enum.StrEnum):

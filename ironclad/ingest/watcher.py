@@ -11,7 +11,7 @@ from ironclad import log
 from ironclad.errors import DatabaseUnavailable, IroncladError
 from ironclad.ingest import claim, observations, skipped
 from ironclad.ingest.intake import Intake
-from ironclad.ingest.places import absolute
+from ironclad.ingest.places import absolute, require_a_place_of_its_own
 from ironclad.ingest.root import RootWatch
 
 if TYPE_CHECKING:
@@ -34,9 +34,13 @@ class Watcher:
         database: open; when it does not answer, files wait and nothing is lost.
         settings: the installation.
         engine_pool: the work pool of the settings' engine.
+
+    Raises `ConfigError` for a root that is in a folder of Ironclad's own.
     """
 
     def __init__(self, database: Database, settings: Settings, engine_pool: str = "cpu") -> None:
+        for root in settings.watch_roots:
+            require_a_place_of_its_own(settings, root)
         self._database = database
         self._settings = settings
         self._intake = Intake(database, settings, engine_pool)

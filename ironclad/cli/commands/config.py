@@ -10,6 +10,7 @@ import typer
 
 from ironclad.cli import options, output
 from ironclad.config import Settings
+from ironclad.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,12 +87,34 @@ def show(
 def validate(context: typer.Context, *, as_json: AsJson = False) -> None:
     """Check the settings; every problem is named at once, with where its value came from."""
     loaded = options.of(context).loaded()
+    _require_workable(loaded)
     if as_json:
         output.print_json({"valid": True, "file": loaded.file})
     else:
         set_ = len(loaded.origins)
         source = f"{loaded.file}" if loaded.file else "no settings file"
         output.say(f"The settings are valid ({source}; {set_} set, the rest are defaults).")
+
+
+def _require_workable(loaded: Loaded) -> None:
+    """What only those who use a setting would find out. Raises `ConfigError`."""
+    from ironclad.ingest.places import require_a_place_of_its_own  # noqa: PLC0415 - heavy, and only here
+    from ironclad.library.naming import PathTemplate  # noqa: PLC0415 - likewise
+
+    settings = loaded.settings
+    problems = []
+    try:
+        if settings.output.template:
+            PathTemplate(settings.output.template)
+    except ConfigError as exc:
+        problems.append(f"output.template: {exc.detail} ({loaded.origin('output.template')})")
+    for root in settings.watch_roots:
+        try:
+            require_a_place_of_its_own(settings, root)
+        except ConfigError as exc:
+            problems.append(f"ingest.roots: {exc.detail} ({loaded.origin('ingest.roots')})")
+    if problems:
+        raise ConfigError("".join(f"\n  - {problem}" for problem in problems))
 
 
 @app.command()

@@ -73,7 +73,11 @@ def packages(_settings: Settings) -> list[Outcome]:
 
 
 def settings(settings: Settings) -> list[Outcome]:
-    """What is set, and the data folder's place."""
+    """What is set, and the data folder's place. Raises `ConfigError` for a path template that cannot work."""
+    from ironclad.library.naming import PathTemplate  # noqa: PLC0415 - only this check needs it
+
+    if settings.output.template:
+        PathTemplate(settings.output.template)
     pools = ", ".join(f"{name} ({pool.slots} slots)" for name, pool in settings.pools.items())
     return [ok(f"data folder {settings.layout.root}; engine {settings.engine.name}; pools {pools}")]
 

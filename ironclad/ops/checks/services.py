@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ironclad.db.embedded import EmbeddedServer
-from ironclad.errors import DatabaseUnavailable, PrefectUnavailable
+from ironclad.errors import ConfigError, DatabaseUnavailable, PrefectUnavailable
 from ironclad.ops import directory, fronts
 from ironclad.ops.checks.outcome import fail, ok, warn
 
@@ -241,11 +241,18 @@ def _free(host: str, port: int) -> bool:
 
 def watch_roots(settings: Settings) -> list[Outcome]:
     """Each watch root is there and may be read, and emptied where files are moved out of it."""
+    from ironclad.ingest.places import require_a_place_of_its_own  # noqa: PLC0415 - heavy, and only here
+
     found = []
     for root in settings.watch_roots:
         path = root.path.expanduser()
         about = str(path)
         needed = os.R_OK | os.X_OK | (os.W_OK if root.mode == "move" else 0)
+        try:
+            require_a_place_of_its_own(settings, root)
+        except ConfigError as exc:
+            found.append(fail(exc.detail, "Correct ingest.roots.", about=about))
+            continue
         if not path.is_dir():
             if path == settings.layout.input:
                 found.append(ok("is made when the watcher starts", about=about))

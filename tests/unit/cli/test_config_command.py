@@ -98,3 +98,18 @@ def test_a_worker_needs_a_pool_and_nothing_else_has_one(arguments: list[str], ru
     result = run("run", *arguments)
     assert result.exit_code == 2
     assert "--pool" in result.stderr
+
+
+def test_what_only_the_users_of_a_setting_would_find_is_a_problem_too(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    file = tmp_path / "my.toml"
+    root = tmp_path / "data" / "output"
+    file.write_text(f'[output]\ntemplate = "{{{{ nonsense }}}}"\n[[ingest.roots]]\npath = "{root}"\n', encoding="utf-8")
+    result = run("--config", file, "--data-dir", tmp_path / "data", "config", "validate")
+    assert result.exit_code == 3
+    template, place = (line for line in result.stderr.splitlines() if line.startswith("  - "))
+    assert "output.template" in template
+    assert "nonsense" in template
+    assert str(root) in place
+    assert all(f"file {file}" in line for line in (template, place))

@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from ironclad.config import IngestSettings, Settings, WatchRoot
+from ironclad.errors import ConfigError
 from ironclad.ingest import places
-from ironclad.ingest.places import Reach, foreign_folders, health, place_of, split
-
-if TYPE_CHECKING:
-    import pytest
+from ironclad.ingest.places import Reach, foreign_folders, health, place_of, require_a_place_of_its_own, split
 
 
 def test_the_first_folder_is_the_user() -> None:
@@ -69,6 +68,21 @@ def test_other_roots_and_ironclads_own_folders_are_foreign(tmp_path: Path) -> No
     assert {"nas/drop", "data/archive", "data/output", "data/error", "data/work", "data/postgres"} <= foreign
     assert "data/input" not in foreign
     assert foreign_folders(settings, other) == frozenset()
+
+
+@pytest.mark.parametrize("name", ["output", "output/new", "archive/x", "work"])
+def test_no_root_is_in_a_folder_of_ironclads_own(tmp_path: Path, name: str) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    settings.layout.create()
+    (tmp_path / "link").symlink_to(settings.layout.root)
+    for path in (settings.layout.root / name, tmp_path / "link" / name, tmp_path / "x" / ".." / "data" / name):
+        with pytest.raises(ConfigError, match="a folder of Ironclad's own"):
+            require_a_place_of_its_own(settings, WatchRoot(path=path))
+
+
+@pytest.mark.parametrize("name", [".", "..", "input", "input/ana", "outputs"])
+def test_other_folders_may_be_roots(tmp_path: Path, name: str) -> None:
+    require_a_place_of_its_own(Settings(data_dir=tmp_path / "data"), WatchRoot(path=tmp_path / "data" / name))
 
 
 def test_health_of_a_root(tmp_path: Path) -> None:

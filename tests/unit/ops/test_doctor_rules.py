@@ -182,6 +182,16 @@ def test_a_data_folder_that_cannot_be_made_is_a_failure_with_a_remedy(tmp_path: 
     assert outcome.remedy
 
 
+def test_settings_that_nothing_can_work_with_are_a_failure(tmp_path: Path) -> None:
+    roots = {"ingest": {"roots": [{"path": tmp_path / "data" / "output"}]}, "output": {"template": "{{ nonsense }}"}}
+    settings = load(roots, environ={"IRONCLAD_DATA_DIR": str(tmp_path / "data")})
+    settings.layout.create()
+    one, two = diagnose(settings, (Check("settings", host.settings), Check("watch root", services.watch_roots)))
+    assert (one.status, two.status) == (Level.FAIL, Level.FAIL)
+    assert "nonsense" in one.detail
+    assert "Ironclad's own" in two.detail
+
+
 def test_an_embedded_server_that_goes_meanwhile_is_not_one_that_is_away(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
