@@ -123,8 +123,7 @@ def test_alac_in_caf_may_count_its_last_packet_in_full(
     path.write_bytes(data)
     decoded = decode(path, None, limits)
     assert (decoded.frames, decoded.truncated) == (len(signal), False)
-    struct.pack_into(">q", data, at + 8, (packets + 1) * 4096)
-    path.write_bytes(data)
+    path.write_bytes(data[: len(data) // 2])
     with pytest.raises(TruncatedAudio):
         decode(path, None, limits)
 
