@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ironclad import durable
-from ironclad.errors import StorageError
+from ironclad.errors import IroncladError, StorageError
 from ironclad.library.names import folded
 from ironclad.library.naming import PathTemplate, Shelf, TrackName
 from ironclad.library.receipt import sidecar
@@ -62,29 +62,44 @@ def refile(
     """Carry out a plan below `root`, track and receipt together; yields each move when it is done.
 
     Nothing is overwritten. Tracks that want each other's places go through names of their own (`.refile-…`), so a plan
-    that was cut short leaves every file whole under its old, new or such a name; planning again finds the first two.
+    that was cut short leaves every file whole under its old, new or such a name, the latter only if it was killed.
     Each single rename happens inside `around(from, to)`, which may refuse it by raising.
     Raises `StorageError` when a place is taken by a stranger, and catalogue errors.
     """
     sources = {folded(str(move.source)) for move in moves}
     waiting: list[tuple[PurePosixPath, Move]] = []
-    for move in moves:
-        if check is not None:
-            check()
-        if folded(str(move.target)) in sources:
-            aside = move.source.with_name(f".refile-{secrets.token_hex(8)}{move.source.suffix}")
-            with around(move.source, aside):
-                _carry(root, move.source, aside)
-            waiting.append((aside, move))
-        else:
-            with around(move.source, move.target):
-                _carry(root, move.source, move.target)
+    try:
+        for move in moves:
+            if check is not None:
+                check()
+            if folded(str(move.target)) in sources:
+                aside = move.source.with_name(f".refile-{secrets.token_hex(8)}{move.source.suffix}")
+                with around(move.source, aside):
+                    _carry(root, move.source, aside)
+                waiting.append((aside, move))
+            else:
+                with around(move.source, move.target):
+                    _carry(root, move.source, move.target)
+                yield move
+        while waiting:
+            aside, move = waiting[0]
+            with around(aside, move.target):
+                _carry(root, aside, move.target)
+            del waiting[0]
             yield move
-    for aside, move in waiting:
-        with around(aside, move.target):
-            _carry(root, aside, move.target)
-        yield move
+    except IroncladError:
+        _show(root, waiting, around)
+        raise
     _remove_empty(root, {move.source.parent for move in moves})
+
+
+def _show(root: Path, waiting: Iterable[tuple[PurePosixPath, Move]], around: Around) -> None:
+    """A plan ends early: what went aside gets a name that people see, its new one or, if that is taken, its old one."""
+    for aside, move in waiting:
+        for place in (move.target, move.source):
+            with contextlib.suppress(IroncladError), around(aside, place):
+                _carry(root, aside, place)
+                break
 
 
 def _carry(root: Path, source: PurePosixPath, target: PurePosixPath) -> None:

@@ -78,12 +78,12 @@ class Refiler:
 
         @contextlib.contextmanager
         def recorded(source: PurePosixPath, target: PurePosixPath) -> Iterator[None]:
-            job = owners.pop(source)
+            job = owners[source]
             with self.database.session() as session:
                 _unlocked(session, job)
                 yield
                 self._record(session, job, source, target)
-            owners[target] = job
+            owners[target] = owners.pop(source)
 
         yield from refile(self.root, moves, check=self.check, around=recorded)
         self._covers()

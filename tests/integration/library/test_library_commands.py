@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from ironclad import durable
+from ironclad.errors import StorageError
 from ironclad.jobs import control
 from ironclad.library.naming import PathTemplate
 from ironclad.library.receipt import Receipt
@@ -189,6 +190,23 @@ def test_swapped_names_are_sorted_out(database: Database, settings: Settings, pu
     list(refiler.apply(refiler.plan(PathTemplate("{{ track }}"))))
     list(refiler.apply(refiler.plan(PathTemplate("{% if track == 1 %}2{% else %}1{% endif %}"))))
     assert [name for name in files(settings) if name.endswith(".flac")] == ["1.flac", "2.flac"]
+    consistent(database, settings)
+
+
+def test_a_refile_that_meets_an_obstacle_hides_nothing(
+    database: Database, settings: Settings, publish: Publish
+) -> None:
+    for number in (1, 2, 3):
+        publish(number)
+    refiler = Refiler(database, settings, "test")
+    list(refiler.apply(refiler.plan(PathTemplate("{{ track }}"))))
+    obstacle = settings.layout.output / "X.flac.receipt.json"
+    obstacle.write_bytes(b"left by somebody")
+    swap = PathTemplate("{% if track == 1 %}2{% elif track == 2 %}1{% else %}X{% endif %}")
+    with pytest.raises(StorageError, match="receipt"):
+        list(refiler.apply(refiler.plan(swap)))
+    obstacle.unlink()
+    assert [name for name in files(settings) if name.endswith(".flac")] == ["1.flac", "2.flac", "3.flac"]
     consistent(database, settings)
 
 

@@ -143,3 +143,20 @@ def test_a_strangers_receipt_in_the_way_moves_nothing(tmp_path: Path) -> None:
         list(refile(tmp_path, plan_refile([(PurePosixPath("x.flac"), name(1, "Song"))], FLAT)))
     assert files(tmp_path) == {"x.flac": "x.flac"}
     assert sidecar(tmp_path / "x.flac").read_text() == "receipt of x.flac"
+
+
+@pytest.mark.parametrize("also", ["free", "taken"])
+def test_a_plan_that_ends_early_hides_no_track(tmp_path: Path, also: str) -> None:
+    library(tmp_path, "A.flac", "B.flac", "X.flac")
+    sidecar(tmp_path / "Y.flac").write_text("left by somebody")
+    tracks = [(PurePosixPath(f"{old}.flac"), name(1, new)) for old, new in (("A", "B"), ("B", "A"), ("X", "Y"))]
+    moves = plan_refile(tracks, FLAT)
+    if also == "taken":  # B does not come to its turn, and is still where A should go
+        moves = [moves[0], moves[2], moves[1]]
+    with pytest.raises(StorageError, match="receipt"):
+        list(refile(tmp_path, moves))
+    swapped = {"A.flac": "B.flac", "B.flac": "A.flac"}
+    assert files(tmp_path) == {
+        "X.flac": "X.flac", **(swapped if also == "free" else {"A.flac": "A.flac", "B.flac": "B.flac"}),
+    }  # fmt: skip
+    assert sidecar(tmp_path / "B.flac").read_text() == f"receipt of {files(tmp_path)['B.flac']}"
