@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from ironclad import durable
-from ironclad.stages.publish import content
+from ironclad.stages.publish import INTENDED, content
 
 if TYPE_CHECKING:
     from ironclad.stages.context import StageContext
 
 # Covers stay: other songs of the album may have no other.
 REPLACED = sa.text(
-    "SELECT DISTINCT path, blake3 FROM artifact old WHERE job_uuid = :job AND state = 'superseded' "
-    "AND kind NOT LIKE 'cover:%' AND NOT EXISTS (SELECT 1 FROM artifact live WHERE live.state <> 'superseded' "
+    "SELECT DISTINCT path, blake3, receipt->>:intended AS intended FROM artifact old "
+    "WHERE job_uuid = :job AND state = 'superseded' AND kind NOT LIKE 'cover:%' "
+    "AND NOT EXISTS (SELECT 1 FROM artifact live WHERE live.state <> 'superseded' "
     "AND lower(live.path) = lower(old.path) AND live.path = old.path) ORDER BY path"
 )
 LIVE = sa.text(
@@ -34,7 +35,7 @@ def sweep(context: StageContext, root: Path) -> list[str]:
     """
     removed = []
     with context.database.session() as session:
-        rows = session.execute(REPLACED, {"job": context.job.job_uuid}).all()
+        rows = session.execute(REPLACED, {"job": context.job.job_uuid, "intended": INTENDED}).all()
         live = [Path(path) for path in session.scalars(LIVE, {"job": context.job.job_uuid})] if rows else []
     for row in rows:
         path = Path(row.path)
@@ -43,7 +44,7 @@ def sweep(context: StageContext, root: Path) -> list[str]:
         there = content(path)
         if there is not None:
             # Two names may be one file: where letter case makes no name, or somebody has linked the folders.
-            if there != row.blake3 or _file(path) in map(_file, live):
+            if there not in {row.blake3, row.intended} or _file(path) in map(_file, live):
                 continue
             context.note("removed", {"path": str(path), "reason": _REASON})  # before: nobody could tell afterwards
             context.check()  # who slept through the lease may find another job's file under this name by now

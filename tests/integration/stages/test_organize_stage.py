@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from stage_contexts import context, made_outputs
 
+from ironclad import durable
 from ironclad.config import Settings
 from ironclad.errors import LeaseLost
 from ironclad.jobs.states import JobState
@@ -229,6 +230,25 @@ def test_a_result_whose_name_differs_in_letter_case_only_takes_the_place_of_the_
     run(claim=claim, output=quiet)
     assert library(settings) == ["Ana/Colours/01 - Blue (Instrumental).flac"]
     assert [path.name for path in settings.layout.output.iterdir()] == ["Ana"]
+
+
+def test_an_older_result_that_a_killed_retag_had_written_anew_goes(
+    database: Database, settings: Settings, claims: Claims, run: Organize
+) -> None:
+    claim = claims()
+    quiet = {"receipts": False, "cover": False}
+    run(claim=claim, output=quiet)
+    [old] = settings.layout.output.rglob("*.flac")
+    old.write_bytes(b"retagged")
+    with database.session() as session:
+        session.execute(
+            sa.text(
+                "UPDATE artifact SET receipt = receipt || jsonb_build_object('intended_blake3', CAST(:digest AS text))"
+            ),
+            {"digest": durable.digest(old)},
+        )
+    run(TrackTags(**{**TAGS.present(), "album": "Shades"}), claim=claim, output=quiet)
+    assert library(settings) == ["Ana/Shades/01 - Blue (Instrumental).flac"]
 
 
 def test_an_older_name_of_the_same_file_is_not_removed(settings: Settings, claims: Claims, run: Organize) -> None:
