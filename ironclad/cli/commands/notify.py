@@ -66,7 +66,8 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List alerts: what fires now, the newest first."""
-    with _session(context) as (_, session):
+    with _session(context) as (installation, session):
+        channels = bool(installation.settings.notify.channels)
         found = query.alerts(session, everything=everything, limit=limit)
         view = query.overview(session)
     grid = output.Grid(("ALERT", "SEVERITY", "STATE", "SINCE", "ABOUT", "ACKNOWLEDGED"), states="STATE", wide="ABOUT")
@@ -74,11 +75,11 @@ def list_(
         grid.add(one.key, one.severity, one.status, text.ago(one.since), one.name, one.acked_by)
     data = {"alerts": [query.as_dict(one) for one in found], "overview": query.as_dict(view)}
     _listed(data, grid, "Nothing fires.", as_json=as_json)
-    for line in () if as_json else summary(view):
+    for line in () if as_json else summary(view, channels=channels):
         output.say(line)
 
 
-def summary(view: query.Overview) -> list[str]:
+def summary(view: query.Overview, *, channels: bool) -> list[str]:
     """What an operator should know of notifications, in lines; none if all is well."""
     lines = []
     if view.dead:
@@ -87,7 +88,8 @@ def summary(view: query.Overview) -> list[str]:
         lines.append(f"{view.silences} silences: `ironclad notify silence list`.")
     if view.unrouted + view.waiting:
         age = text.duration(view.oldest_seconds)
-        lines.append(f"{view.unrouted + view.waiting} wait to be sent, the oldest for {age}.")
+        nobody = "" if channels else " No channel is set (notify.channels), so nobody is told."
+        lines.append(f"{view.unrouted + view.waiting} wait to be sent, the oldest for {age}.{nobody}")
     return lines
 
 

@@ -59,5 +59,7 @@ def orphans(
             output.say(f"  Moved to {one.moved}." if one.moved else f"  What to do: {one.todo}")
         if not listed:
             output.say("Every file has its job, and every job its files.")
+            if minutes:
+                output.say(f"What is younger than {minutes:g} minutes was not looked at (--quiet).", style="dim")
     if listed and (errors or not fix):
         raise typer.Exit(exits.FAILED)

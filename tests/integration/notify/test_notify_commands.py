@@ -105,6 +105,14 @@ def test_dead_letters_are_listed_sent_again_and_dropped(
     assert run("dead", "list")["messages"] == []
 
 
+def test_without_a_channel_it_does_not_promise_to_send(environment: dict[str, str], desk: Callable[..., Desk]) -> None:
+    desk().publish("disk_low", "disk", data={"name": "pipeline-data", "detail": "no room"})
+    assert "1 wait to be sent" in (said := run_command(environment, "notify", "list").stdout)
+    assert "No channel is set" in said
+    with_one = {**environment, "IRONCLAD_NOTIFY__CHANNELS__ME__URL": "json://127.0.0.1:9/"}
+    assert "No channel is set" not in run_command(with_one, "notify", "list").stdout
+
+
 def test_it_reads_well_without_json(environment: dict[str, str], desk: Callable[..., Desk]) -> None:
     here = desk()
     here.publish("disk_low", "disk", data={"name": "pipeline-data", "detail": "no room"})
