@@ -70,7 +70,12 @@ def collect(path: Path, caps: Caps) -> tuple[str, Collector]:
     container = type(file).__name__ if file is not None else ""
     readers: list[tuple[str, Callable[[Collector], None]]] = [
         (source, partial(read, path))
-        for source, read in (("ID3", _read_id3), ("APEv2", _read_ape), ("RIFF INFO", _read_riff))
+        for source, read in (
+            ("ID3", _read_id3),
+            ("APEv2", _read_ape),
+            ("RIFF INFO", _read_riff),
+            ("Matroska", _read_matroska),
+        )
         if not _holds(file, source)
     ]
     if file is not None and file.tags is not None:
@@ -102,6 +107,8 @@ def _holds(file: Any, source: str) -> bool:
             return isinstance(getattr(file, "tags", None), ID3Tags)
         case "APEv2":
             return isinstance(file, APEv2File | ASF | MP4 | OggFileType)
+        case "Matroska":
+            return file is not None
         case _:
             return False
 
@@ -144,3 +151,12 @@ def _read_ape(path: Path, found: Collector) -> None:
 def _read_riff(path: Path, found: Collector) -> None:
     with path.open("rb") as file:
         riff.read(file, found)
+
+
+def _read_matroska(path: Path, found: Collector) -> None:
+    with path.open("rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return
+    from ironclad.metadata.containers import matroska  # noqa: PLC0415 -- FFmpeg's libraries, for few files
+
+    matroska.read(path, found)

@@ -6,6 +6,8 @@ import base64
 import struct
 from typing import TYPE_CHECKING
 
+import av
+import numpy as np
 import pytest
 from mutagen import id3
 from mutagen.aiff import AIFF
@@ -496,3 +498,38 @@ def test_what_was_measured_of_the_sources_samples_is_not_carried(
     assert {problem.key for problem in found.problems if problem.code == "technical"} >= {
         key.upper() for key in measured
     }
+
+
+@pytest.fixture
+def matroska(tmp_path: Path, jpeg: bytes) -> Path:
+    path = tmp_path / "x.mka"
+    with av.open(str(path), "w", format="matroska") as file:
+        tags = {"title": "Título", "ARTIST": "Ana", "PART_NUMBER": "3", "DATE_RELEASED": "2001-02-03", "MY_KEY": "x"}
+        file.metadata.update(tags)
+        sound = file.add_stream("pcm_s16le", rate=8000, layout="mono")
+        file.add_attachment("cover.jpg", "image/jpeg", jpeg)
+        file.add_attachment("notes.txt", "text/plain", b"hello")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        file.mux(sound.encode(frame))
+        file.mux(sound.encode(None))
+    return path
+
+
+def test_matroska_tags_and_attached_pictures(
+    matroska: Path, reading: Callable[..., Reading], tmp_path: Path, jpeg: bytes
+) -> None:
+    found = reading(matroska)
+    assert found.tags == TrackTags(
+        title="Título", artists=("Ana",), track=3, date="2001-02-03", extra={"MY_KEY": ("x",)}
+    )
+    assert read(matroska, tmp_path).tags == found.tags  # in the sandbox
+    assert [(one.type, one.content()) for one in found.pictures] == [(PictureType.FRONT_COVER, jpeg)]
+    assert codes(found) == {"technical"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.9])
+def test_a_cut_matroska_file_never_fails(matroska: Path, tmp_path: Path, share: float) -> None:
+    content = matroska.read_bytes()
+    matroska.write_bytes(content[: int(share * len(content))])
+    assert read(matroska, tmp_path).container == ""
