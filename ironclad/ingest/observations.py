@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -117,16 +118,37 @@ def of_file(session: Session, root: str, path: str) -> Known | None:
 
 
 def prune(session: Session, root: str, *, moved: bool) -> int:
-    """Forget what became of files long ago. In the modes copy and link (`moved` off) claimed files are still there."""
-    statuses = [GONE, REFUSED, *([CLAIMED] if moved else [])]
+    """Forget what became of files long ago. In the modes copy and link (`moved` off) claimed files are still there.
+
+    What was refused is forgotten once it is gone: else the same file would be refused again, as another job.
+    """
+    values = {"root": root, "days": KEEP_DAYS}
+    refused = session.scalars(
+        sa.text(
+            "SELECT path_raw FROM observation WHERE root = :root AND status = 'refused' "
+            "AND changed_at < ironclad_now() - make_interval(days => :days)"
+        ),
+        values,
+    ).all()
+    away = [raw for raw in refused if not os.path.lexists(Path(root, os.fsdecode(raw)))] if _reachable(root) else []
     rows = session.execute(
         sa.text(
             "DELETE FROM observation WHERE root = :root AND status = ANY(:statuses) "
-            "AND changed_at < ironclad_now() - make_interval(days => :days) RETURNING path_raw, status"
+            "AND changed_at < ironclad_now() - make_interval(days => :days) "
+            "AND (status <> 'refused' OR path_raw = ANY(:away)) RETURNING path_raw"
         ),
-        {"root": root, "statuses": statuses, "days": KEEP_DAYS},
+        values | {"statuses": [GONE, REFUSED, *([CLAIMED] if moved else [])], "away": away},
     ).all()
     return len(rows)
+
+
+def _reachable(root: str) -> bool:
+    """Whether there is anything in a root: where a mount is missing, nothing is known of its files."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
 
 
 def root_state(session: Session, root: str) -> dict[str, Any]:

@@ -226,10 +226,21 @@ def test_observations_are_forgotten_in_the_end(bench: Bench) -> None:
     note(bench, bench.drop("ana/fresh.mp3"), status="gone")
     root = str(bench.input)
     with bench.database.session() as session:
-        assert observations.prune(session, root, moved=False) == 2
+        assert observations.prune(session, root, moved=False) == 1
         assert observations.prune(session, root, moved=True) == 1
         left = session.scalars(sa.text("SELECT path FROM observation ORDER BY path")).all()
-    assert left == ["ana/fresh.mp3", "ana/growing.mp3"]
+    assert left == [
+        "ana/fresh.mp3",
+        "ana/growing.mp3",
+        "ana/refused.mp3",
+    ]  # that one is there: it would be refused again
+    away = bench.input.rename(bench.input.with_name("unmounted"))
+    with bench.database.session() as session:
+        assert observations.prune(session, root, moved=True) == 0
+    away.rename(bench.input)
+    paths["refused"].unlink()
+    with bench.database.session() as session:
+        assert observations.prune(session, root, moved=True) == 1
 
 
 def test_when_a_file_was_first_seen_stays_while_it_grows(bench: Bench) -> None:
