@@ -246,18 +246,19 @@ class Retagger:
 
     def _replace(self, session: Session, one: _Prepared) -> Rewritten:
         final = one.of.path
-        there = durable.digest(final)
-        # An interrupted retag may have left what it said it would write; anything else is somebody's own doing.
-        if there not in {one.of.blake3, one.of.receipt.get(records.INTENDED)} or there != one.before:
-            raise FileChanged(f"{final} is not as it was published.", path=final)
-        if there != one.blake3:
-            temporary = final.with_name(f".{one.of.job.job_uuid.hex}.0.part")
-            durable.remove(temporary, reason="left by an interrupted retag")
-            try:
+        temporary = final.with_name(f".{one.of.job.job_uuid.hex}.0.part")
+        durable.remove(temporary, reason="left by an interrupted retag")
+        try:
+            if one.blake3 != one.before:
                 durable.copy_to_temporary(one.file, temporary, one.blake3)
+            there = durable.digest(final)  # as late as can be: copying takes its time
+            # An interrupted retag may have left what it said it would write; anything else is somebody's own doing.
+            if there not in {one.of.blake3, one.of.receipt.get(records.INTENDED)} or there != one.before:
+                raise FileChanged(f"{final} is not as it was published.", path=final)
+            if there != one.blake3:
                 durable.replace(temporary, final)
-            finally:
-                durable.remove(temporary, reason="not published")
+        finally:
+            durable.remove(temporary, reason="not published")
         changed = one.of.blake3 != one.blake3
         if changed:
             self._record(session, one)

@@ -200,6 +200,25 @@ def test_a_file_that_somebody_changed_is_left(
         retagger.retag(job)
 
 
+def test_a_file_that_somebody_changes_while_its_new_bytes_are_copied_is_left(
+    database: Database, service: Any, publish: Callable[..., UUID], retagger: Retagger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.faults.append("503")
+    job = publish()
+    path = file_of(database, job)
+    copy = durable.copy_to_temporary
+
+    def slow(source: Path, temporary: Path, expected: str) -> None:
+        copy(source, temporary, expected)
+        path.write_bytes(b"mine")
+
+    monkeypatch.setattr(durable, "copy_to_temporary", slow)
+    with pytest.raises(FileChanged):
+        retagger.retag(job)
+    assert path.read_bytes() == b"mine"
+    assert not [one for one in path.parent.iterdir() if durable.is_temporary(one.name)]
+
+
 def test_rotten_audio_is_not_taken_for_ours(
     database: Database, publish: Callable[..., UUID], retagger: Retagger
 ) -> None:
