@@ -66,7 +66,7 @@ class Service:
 
     @property
     def status(self) -> str:
-        """`ok`, `degraded`, `failed` or `missing`."""
+        """`ok`, `starting`, `degraded`, `failed` or `missing`."""
         return "missing" if self.late else str(self.data.get("status", "ok"))
 
 

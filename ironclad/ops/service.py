@@ -16,7 +16,7 @@ from ironclad import durable, log, processes
 from ironclad.errors import ErrorKind, IroncladError
 from ironclad.ops import directory, inherited, usage
 from ironclad.ops.endpoint import Endpoint
-from ironclad.ops.health import HealthBoard
+from ironclad.ops.health import HealthBoard, Status
 from ironclad.ops.health_log import HealthLog
 from ironclad.ops.heartbeat import Heartbeat, Row, libpq_url, row_name
 from ironclad.ops.metrics import Metrics
@@ -44,6 +44,8 @@ EXIT_CONFIG: Final = 78
 """sysexits.h EX_CONFIG: an operator must act; starting again changes nothing."""
 
 _BURST_SECONDS = 1.0
+_STARTING_SECONDS = 60.0
+"""A service that is not well yet is said to start for so long; then it is in trouble."""
 _DATABASE_REMEDY = "Ironclad goes on by itself when PostgreSQL answers; see `ironclad doctor`."
 
 
@@ -93,6 +95,7 @@ class ServiceRuntime:
         self._log = log.get(component="runtime")
         self._cleanup = contextlib.ExitStack()
         self._announced_ready = False
+        self._began = time.monotonic()
         self._stop_asked_at = 0.0
 
     @property
@@ -224,10 +227,16 @@ class ServiceRuntime:
 
     def _row(self) -> Row:
         data = {
-            "version": ironclad.__version__, "url": self.url, "status": self.health.worst.value,
+            "version": ironclad.__version__, "url": self.url, "status": self._status(),
             **usage.facts(self._pool), **self.facts,
         }  # fmt: skip
         return Row(row_name(self.name, self.settings), self._kind, self._pool, data)
+
+    def _status(self) -> str:
+        """How it is, for whoever looks at all services: what does not answer while they start is no trouble yet."""
+        starts = not self._announced_ready and time.monotonic() - self._began < _STARTING_SECONDS
+        worst = self.health.worst
+        return "starting" if starts and worst is not Status.OK else worst.value
 
     def _heard_database(self, problem: str | None) -> None:
         if problem is None:

@@ -43,6 +43,7 @@ STATES: Final[Mapping[str, Span]] = {
     "ok": Span("✓ ok", "good"),
     "warn": Span("! warn", "warn"),
     "fail": Span("✗ fail", "bad"),
+    "starting": Span("▶ starting", "run"),
     "degraded": Span("! degraded", "warn"),
     "missing": Span("✗ missing", "bad"),
     "loaded": Span("✓ loaded", "good"),

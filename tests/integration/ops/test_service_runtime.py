@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from ironclad import processes
 from ironclad.errors import AlreadyRunning, NotFound, PortInUse
 from ironclad.ops import directory
+from ironclad.ops import service as service_module
 from ironclad.ops.notify_socket import NotifySocket
 from ironclad.ops.service import EXIT_CONFIG, EXIT_FAILURE, EXIT_TEMPORARY, SUPERVISOR_VARIABLE, ServiceRuntime
 
@@ -239,6 +240,22 @@ def test_one_of_a_kind_on_a_data_folder(plain_settings: Settings) -> None:
             pass
     with runtime(plain_settings):
         pass
+
+
+def test_what_does_not_answer_while_a_service_starts_is_no_trouble_yet(
+    plain_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runtime(plain_settings) as starts:
+        monkeypatch.setattr(service_module, "_STARTING_SECONDS", 3600.0)
+        assert starts._row().data["status"] == "ok"
+        starts.health.failed("prefect api", "nobody listens")
+        assert starts._row().data["status"] == "starting"
+        assert not starts.health.ready
+        monkeypatch.setattr(service_module, "_STARTING_SECONDS", 0.0)
+        assert starts._row().data["status"] == "failed"
+        monkeypatch.setattr(service_module, "_STARTING_SECONDS", 3600.0)
+        starts.ready()
+        assert starts._row().data["status"] == "failed"
 
 
 def test_a_port_that_is_taken(plain_settings: Settings) -> None:
