@@ -34,7 +34,7 @@ def list_files(request: Request, bearer: See, job_uuid: JobId) -> models.Files:
     library = context.settings.layout.output
     with context.database.session() as session:
         visible(session, bearer, job_uuid)
-        found = [row for row in query.artifacts(session, job_uuid) if Path(row.path).is_relative_to(library)]
+        found = [row for row in query.artifacts(session, job_uuid) if _is_below(Path(row.path), library)]
     return models.Files(files=[models.File.of(row, library) for row in found])
 
 
@@ -61,6 +61,10 @@ def fetch_file(request: Request, bearer: See, job_uuid: JobId, file_id: FileId) 
     if etag in (one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")):
         return Response(status_code=304, headers=headers)
     return FileResponse(path, headers=headers, filename=path.name, stat_result=found)
+
+
+def _is_below(path: Path, library: Path) -> bool:
+    return path.is_relative_to(library) and ".." not in path.parts
 
 
 def _in_library(row: tables.Artifact, library: Path) -> tuple[Path, os.stat_result]:

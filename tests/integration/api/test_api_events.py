@@ -1,0 +1,121 @@
+"""Server-sent events: who hears what, how many may listen, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import api_lab
+import pytest
+import sqlalchemy as sa
+from api_lab import Served
+
+from ironclad.access.roles import Role
+from ironclad.jobs import control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import httpx
+
+    from ironclad.config import Settings
+    from ironclad.db.session import Database
+
+
+def events(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What comes, without comments."""
+    kind = ""
+    for line in answer.iter_lines():
+        if line.startswith("event: "):
+            kind = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield kind, json.loads(line.removeprefix("data: "))
+
+
+def hold(database: Database, job: Any, *, held: bool = True) -> None:
+    with database.session() as session:
+        control.hold(session, job, held=held, actor="test")
+
+
+def until(heard: Iterator[tuple[str, dict[str, Any]]], kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """What comes up to (with) the first event of a kind."""
+    found = []
+    for one in heard:
+        found.append(one)
+        if one[0] == kind or one[1].get("kind") == kind:
+            return found
+    raise AssertionError(found)
+
+
+def test_a_jobs_changes_are_heard(served: Served, database: Database) -> None:
+    with served.client(api_lab.token(database, Role.READ)) as client, client.stream("GET", "/v1/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        heard = events(answer)
+        assert next(heard) == ("reset", {})
+        job = api_lab.job(database, served.settings)
+        hold(database, job)
+        kinds = [data["kind"] for kind, data in until(heard, "held") if kind == "job" and data["job"] == str(job)]
+        assert kinds == ["received", "queued", "held"]
+        with database.session() as session:
+            control.pause(session, None, paused=True, actor="test")
+        assert until(heard, "installation")[-1][1]["name"] == "pipeline"
+
+
+def test_a_submitter_hears_of_own_jobs_only(served: Served, database: Database) -> None:
+    with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
+        heard = events(answer)
+        assert next(heard)[0] == "reset"
+        api_lab.job(database, served.settings, "bo")
+        with database.session() as session:
+            control.pause(session, None, paused=True, actor="test")
+        mine = api_lab.job(database, served.settings)
+        jobs = {data.get("job") for _, data in until(heard, "queued")}
+        assert jobs - {None} == {str(mine)}
+        hold(database, mine)
+        assert {kind for kind, _ in until(heard, "held")} == {"job"}
+
+
+def test_only_so_many_may_listen(api_settings: Callable[..., Settings], database: Database) -> None:
+    with Served(api_settings(listeners=1)) as served, served.client(api_lab.token(database)) as client:
+        with client.stream("GET", "/v1/events") as first:
+            heard = events(first)  # kept: httpx closes the connection with the last reader
+            assert next(heard)[0] == "reset"
+            with client.stream("GET", "/v1/events") as refused:
+                assert refused.status_code == 503
+                assert json.loads(refused.read())["code"] == "E_TOO_BUSY"
+            assert "ironclad_api_listeners 1.0" in client.get(f"{served.runtime.url}/metrics").text
+        # The place is free again as soon as the server has seen the first one go.
+        for _ in range(3000):
+            with client.stream("GET", "/v1/events") as second:
+                if second.status_code == 200:
+                    break
+        else:
+            pytest.fail("the place was never free again")
+
+
+def test_a_stop_ends_listeners_at_once(served: Served, database: Database) -> None:
+    with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
+        heard = events(answer)
+        assert next(heard)[0] == "reset"
+        served.runtime.stop()
+        assert [kind for kind, _ in heard][-1] == "end"
+    served.stop()
+
+
+def test_a_lost_connection_to_the_database_is_made_again(served: Served, database: Database) -> None:
+    with served.client(api_lab.token(database, Role.READ)) as client, client.stream("GET", "/v1/events") as answer:
+        heard = events(answer)
+        assert next(heard)[0] == "reset"
+        job = api_lab.job(database, served.settings)
+        until(heard, "queued")  # so the feed is connected
+        with database.session() as session:
+            ended = session.scalars(
+                sa.text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE application_name = 'ironclad-feed' AND datname = current_database()"
+                )
+            ).all()
+        assert ended == [True]
+        until(heard, "reset")
+        hold(database, job)
+        until(heard, "held")
