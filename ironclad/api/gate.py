@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import time
 from typing import TYPE_CHECKING, Final
@@ -70,6 +71,9 @@ class Gate:
                 await self._app(scope, _noting_the_end(scope, receive), send)
             except ClientDisconnect:
                 return
+            except asyncio.CancelledError:
+                if not self._context.closing.begun:
+                    raise  # else its time is over, as the operator wishes
             except Exception as exc:  # noqa: BLE001 - the border to the client, who learns the kind of it only
                 self._log.exception("request_crashed", route=_route(scope))
                 if send.status == _CUT:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ironclad import log
 from ironclad.errors import DatabaseUnavailable, TooBusy
 from ironclad.jobs.feed import CONNECTED, EVENT, Feed
 
@@ -71,6 +72,7 @@ class Hub:
         self._gauge = metrics.gauge("ironclad_api_listeners")
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
+        self._connected = False
         self._users: OrderedDict[UUID, str] = OrderedDict()
 
     def start(self, stopping: threading.Event) -> None:
@@ -84,7 +86,9 @@ class Hub:
                 raise TooBusy(f"{self._limit} clients listen already.")
             self._listeners.append(listener)
             self._gauge.set(len(self._listeners))
-        listener.put(RESET)
+            connected = self._connected
+        if connected:  # else it is told when there is something to hear
+            listener.put(RESET)
 
     def leave(self, listener: Listener) -> None:
         """One fewer; doing so twice is fine."""
@@ -95,11 +99,15 @@ class Hub:
 
     def _run(self, stopping: threading.Event) -> None:
         for notice in Feed(self._database.dsn, (EVENT,)).listen(stopping, tick_seconds=_TICK_SECONDS):
-            if notice is not None:
-                with self._lock:
-                    listeners = list(self._listeners)
-                if listeners:
-                    self._tell(listeners, notice.channel, notice.data)
+            if notice is None:
+                continue
+            with self._lock:
+                listeners = list(self._listeners)
+                self._connected = True
+            try:
+                self._tell(listeners, notice.channel, notice.data)
+            except Exception:  # noqa: BLE001 - what somebody else sends on our channel must not end it for everybody
+                log.get(component="api").exception("notice_not_told")
 
     def _tell(self, listeners: list[Listener], channel: str, data: dict[str, Any]) -> None:
         if channel == CONNECTED:

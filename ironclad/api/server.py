@@ -27,7 +27,10 @@ THREADS: Final = 10
 _BACKLOG: Final = 128
 _HEAD_BYTES: Final = 32 << 10
 _HEAD_SECONDS: Final = 15.0
+_SPARE: Final = 50
+"""Connections beyond twice the limit of requests: those that idle, and those that are told to come again."""
 _KEEP_ALIVE_SECONDS: Final = 30
+_CANCELLED_SECONDS: Final = 5.0
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -104,7 +107,7 @@ class Server:
     ) -> None:
         config = uvicorn.Config(
             app, loop="asyncio", http=_Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
-            proxy_headers=False, server_header=False, limit_concurrency=2 * settings.connections,
+            proxy_headers=False, server_header=False, limit_concurrency=2 * settings.connections + _SPARE,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=round(settings.stop_seconds),
             h11_max_incomplete_event_size=_HEAD_BYTES,
         )  # fmt: skip
@@ -152,3 +155,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         await self._server.serve(sockets=[self._sock])
+        for connection in list(self._server.server_state.connections):  # whose client reads nothing, and got its time
+            connection.transport.abort()
+        if self._server.server_state.tasks:
+            await asyncio.wait(self._server.server_state.tasks, timeout=_CANCELLED_SECONDS)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import secrets
+import socket
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import blake3
 import httpx
@@ -19,6 +24,8 @@ from ironclad.jobs.ids import uuid7
 from ironclad.ops.service import ServiceRuntime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
     from uuid import UUID
 
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
     from ironclad.db.session import Database
 
 PATIENCE = 60.0
+T = TypeVar("T")
 
 
 class Served:
@@ -81,6 +89,83 @@ class Served:
         """A client with a token or without; close it."""
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
+
+
+class Process:
+    """`ironclad run api` as systemd starts it, in a process of its own. A context manager; killed at the end."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = {**environment, "IRONCLAD_API__PORT": "0", "PATH": "/usr/bin:/bin"}
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "ironclad.cli.main", "run", "api"], env=self._environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(lines,))
+        self._reader.start()
+        seen = []
+        while not self.url:
+            seen.append(line := lines.get(timeout=PATIENCE))
+            assert line, "".join(seen)
+            if '"api_listening"' in line:
+                self.url = json.loads(line)["url"]
+        return self
+
+    def _read(self, lines: queue.Queue[str]) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as out:
+            for line in out:
+                lines.put(line)
+        lines.put("")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+
+
+class Halfway:
+    """An upload by hand over a socket, which sends a part of what it announces."""
+
+    def __init__(self, url: str, secret: str, announced: int, sent: int) -> None:
+        address = url.removeprefix("http://").split(":")
+        self.sock = socket.create_connection((address[0], int(address[1])), PATIENCE)
+        head = (
+            f"POST /v1/songs?name=a.flac HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
+            f"Content-Length: {announced}\r\n\r\n"
+        )
+        self.sock.sendall(head.encode() + b"x" * sent)
+
+    def answer(self) -> bytes:
+        """All that comes until the server closes."""
+        answer = b""
+        with self.sock as sock:
+            while part := sock.recv(65536):
+                answer += part
+        return answer
+
+
+def arrived(settings: Settings, least: int) -> Path:
+    """Wait until so much of an upload is on disk; returns the file."""
+    return until(
+        lambda: next((path for path in settings.layout.uploads.glob(".*.part/*") if path.stat().st_size >= least), None)
+    )
+
+
+def until(look: Callable[[], T | None]) -> T:
+    """Look until there is something: what happens in another process or thread gives no event to wait for."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.02)):
+        found = look()
+        if found:
+            return found
+        pause.wait(0.02)
+    raise AssertionError("not in time")
 
 
 def token(database: Database, role: Role = Role.SUBMIT, user: str = "ana", label: str = "kitchen") -> str:

@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy as sa
 from api_lab import Served
 
+from ironclad.access import tokens
 from ironclad.access.roles import Role
+from ironclad.api import routes_events
 from ironclad.jobs import control
 
 if TYPE_CHECKING:
@@ -119,3 +121,26 @@ def test_a_lost_connection_to_the_database_is_made_again(served: Served, databas
         until(heard, "reset")
         hold(database, job)
         until(heard, "held")
+
+
+def test_what_somebody_else_sends_on_the_channel_ends_nothing(served: Served, database: Database) -> None:
+    with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
+        heard = events(answer)
+        assert next(heard)[0] == "reset"
+        with database.session() as session:
+            for payload in ('{"job": "nonsense"}', '{"job": null, "id": "x"}', "[]", "nonsense"):
+                session.execute(sa.text("SELECT pg_notify('ironclad_event', :payload)"), {"payload": payload})
+        api_lab.job(database, served.settings)
+        until(heard, "queued")
+
+
+def test_a_revoked_token_hears_no_more(served: Served, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes_events, "HEARTBEAT_SECONDS", 0.05)
+    with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
+        lines = answer.iter_lines()
+        assert ": here" in lines
+        with database.session() as session:
+            (token,) = tokens.listed(session)
+            assert token.id is not None
+            tokens.revoke(session, token.id)
+        assert all(line in {"", ": here"} for line in lines)  # until it ends

@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import api_lab
 import pytest
 import sqlalchemy as sa
-from api_lab import PATIENCE, Served
+from api_lab import Halfway, Served
 
 from ironclad.access.roles import Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import httpx
 
@@ -219,55 +216,19 @@ def test_a_song_that_the_disk_has_no_room_for(api_settings: Callable[..., Settin
     assert left(full) == []
 
 
-class Halfway:
-    """An upload by hand over a socket, so that it can stop in the middle of it."""
-
-    def __init__(self, served: Served, secret: str, announced: int) -> None:
-        address = served.url.removeprefix("http://").split(":")
-        self.sock = socket.create_connection((address[0], int(address[1])), PATIENCE)
-        head = (
-            f"POST /v1/songs?name=a.flac HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
-            f"Content-Length: {announced}\r\n\r\n"
-        )
-        self.sock.sendall(head.encode() + b"x" * (2 * MIB))
-        self._settings = served.settings
-
-    def until_on_disk(self) -> Path:
-        """Wait until some of it is on disk; returns the file."""
-        deadline = threading.Event()
-        for _ in range(int(PATIENCE / 0.02)):
-            found = [path for path in self._settings.layout.uploads.glob(".*.part/*") if path.stat().st_size >= MIB]
-            if found:
-                return found[0]
-            deadline.wait(0.02)
-        raise AssertionError("nothing arrived")
-
-
-def until_nothing_is_left(settings: Settings) -> None:
-    for _ in range(int(PATIENCE / 0.02)):
-        if not left(settings):
-            return
-        threading.Event().wait(0.02)
-    raise AssertionError(left(settings))
-
-
 def test_a_client_that_goes_away_in_the_middle_leaves_nothing(served: Served, database: Database) -> None:
-    halfway = Halfway(served, api_lab.token(database), 10 * MIB)
-    file = halfway.until_on_disk()
-    assert file.name == "a.flac"
+    halfway = Halfway(served.url, api_lab.token(database), 10 * MIB, 2 * MIB)
+    assert api_lab.arrived(served.settings, MIB).name == "a.flac"
     halfway.sock.close()
-    until_nothing_is_left(served.settings)
+    api_lab.until(lambda: not left(served.settings))
     assert jobs(database) == []
 
 
 def test_a_stop_cuts_what_is_arriving_and_says_so(served: Served, database: Database) -> None:
-    halfway = Halfway(served, api_lab.token(database), 10 * MIB)
-    halfway.until_on_disk()
+    halfway = Halfway(served.url, api_lab.token(database), 10 * MIB, 2 * MIB)
+    api_lab.arrived(served.settings, MIB)
     served.stop()
-    answer = b""
-    with halfway.sock as sock:
-        while part := sock.recv(65536):
-            answer += part
+    answer = halfway.answer()
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b'"E_STOPPING"' in answer
     assert left(served.settings) == []
@@ -282,6 +243,10 @@ def test_a_refusal_is_read_by_a_client_that_is_in_the_middle_of_sending(served: 
 
 def test_what_arrived_is_counted(client: httpx.Client, served: Served) -> None:
     send(client, b"x" * 1000)
-    told = client.get(f"{served.runtime.url}/metrics").text
-    assert "ironclad_api_upload_bytes_total 1000.0" in told
-    assert 'ironclad_api_requests_total{method="POST",route="/v1/songs",status="201"} 1.0' in told
+    counted = 'ironclad_api_requests_total{method="POST",route="/v1/songs",status="201"} 1.0'
+
+    def told() -> str | None:  # a request is counted when its answer has gone out
+        text = client.get(f"{served.runtime.url}/metrics").text
+        return text if counted in text else None
+
+    assert "ironclad_api_upload_bytes_total 1000.0" in api_lab.until(told)

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 HEAVY = (
-    "prefect", "textual", "torch", "sqlalchemy", "sqlmodel", "pydantic", "pydantic_settings", "numpy", "av",
-    "soundfile", "mutagen", "psycopg", "structlog", "httpx", "rich.markdown",
+    "prefect", "fastapi", "uvicorn", "textual", "torch", "sqlalchemy", "sqlmodel", "pydantic", "pydantic_settings",
+    "numpy", "av", "soundfile", "mutagen", "psycopg", "structlog", "httpx", "rich.markdown",
     "ironclad_flows", "ironclad_tui", "ironclad.config",
 )  # fmt: skip
 PROGRAM = """
@@ -49,7 +49,7 @@ def test_looking_at_jobs_does_without_what_their_stages_need() -> None:
 
 
 def test_the_supervisor_does_without_the_libraries_of_its_services() -> None:
-    heavy = ("prefect", "textual", "torch", "sqlalchemy", "sqlmodel", "numpy", "av")
+    heavy = ("prefect", "fastapi", "textual", "torch", "sqlalchemy", "sqlmodel", "numpy", "av")
     program = PROGRAM.format(arguments=["up", "--help"], heavy=heavy)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr.strip() == "[]"
