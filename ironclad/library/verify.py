@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ironclad import durable
-from ironclad.errors import BadRequest, IroncladError
+from ironclad.errors import BadRequest, IroncladError, NotFound
 from ironclad.library.receipt import SUFFIX, Receipt
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ class Subset:
 def receipts(root: Path, subset: Subset | None = None) -> Iterator[Path]:
     """The receipts below `root` in order of their names (`root` may be one track or one receipt).
 
-    Raises `BadRequest` when there is nothing of that name.
+    Raises `NotFound` when there is nothing of that name.
     """
     if not root.exists():
-        raise BadRequest(f"there is no {root}", path=root)
+        raise NotFound(f"There is no {root}.", path=root)
     if root.is_file():
         yield root if root.name.endswith(SUFFIX) else root.with_name(root.name + SUFFIX)
         return

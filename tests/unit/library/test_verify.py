@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from blake3 import blake3
 
-from ironclad.errors import BadRequest, Cancelled, CorruptAudio
+from ironclad.errors import BadRequest, Cancelled, CorruptAudio, NotFound
 from ironclad.library.receipt import Receipt, sidecar
 from ironclad.library.verify import Subset, Verdict, receipts, verify
 
@@ -68,7 +68,7 @@ def test_one_track_by_its_own_name_or_its_receipts(tmp_path: Path) -> None:
     bare.write_bytes(b"x")
     (found,) = verify(receipts(bare))
     assert (found.verdict, found.detail) == (Verdict.UNREADABLE, "there is no receipt")
-    with pytest.raises(BadRequest):
+    with pytest.raises(NotFound):
         list(receipts(tmp_path / "nothing"))
 
 
