@@ -217,13 +217,16 @@ def ports(settings: Settings) -> list[Outcome]:
     }
     if settings.prefect.api_url is None:
         wanted["prefect API"] = (settings.prefect.host, settings.prefect.port)
+    if settings.api.enabled:
+        wanted["api"] = (settings.services.host, directory.port_of("api", settings))
+        wanted["api clients"] = (settings.api.host, settings.api.port)
     taken = []
     for name, (host, port) in wanted.items():
-        owner = _service(settings, name.removesuffix(" API"))
+        owner = _service(settings, name.partition(" ")[0])
         if port and owner is None and not _free(host, port):
             taken.append(f"{name}: {host}:{port}")
     if taken:
-        remedy = "Stop what listens there, or change services.base_port or prefect.port."
+        remedy = "Stop what listens there, or change services.base_port, prefect.port or api.port."
         return [fail(f"taken by somebody else: {', '.join(taken)}", remedy)]
     return [ok("free, or held by our services")]
 

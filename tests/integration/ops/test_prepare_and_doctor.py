@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,16 @@ def test_a_port_taken_by_a_stranger_is_found_one_of_ours_is_not(settings: Settin
         (outcome,) = services.ports(fixed)
         assert f"watch: 127.0.0.1:{port}" in outcome.detail
         assert outcome.level is Level.FAIL
+
+
+def test_the_apis_port_is_looked_at_where_the_api_is_wanted(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        for enabled, level in ((True, Level.FAIL), (False, Level.OK)):
+            api = settings.api.model_copy(update={"enabled": enabled, "port": port})
+            (outcome,) = services.ports(settings.model_copy(update={"api": api}))
+            assert outcome.level is level
+            assert (f"api clients: 127.0.0.1:{port}" in outcome.detail) is enabled
 
 
 def test_watch_roots_are_looked_at_one_by_one(settings: Settings, tmp_path: Path) -> None:
