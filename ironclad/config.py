@@ -290,7 +290,9 @@ def load_with_origins(overrides: Mapping[str, Any] | None = None, environ: Mappi
         lookup = Loaded(Settings.model_construct(), origins, file)
         for error in exc.errors(include_url=False, include_input=False):
             path = ".".join(str(part) for part in error["loc"])
-            message = "no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+            message = (
+                "no such setting" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
+            )
             problems.append(f"{path}: {message} ({lookup.origin(path)})")
     if problems or settings is None:
         raise ConfigError("".join(f"\n  - {problem}" for problem in problems), problems=len(problems))

@@ -400,7 +400,7 @@ class NotFound(IroncladError):
 
     code = "E_NOT_FOUND"
     kind = ErrorKind.CONFIG
-    hint = "List what is there, for example with `ironclad jobs list`."
+    hint = "Look at what there is: `ironclad jobs list`, `ironclad notify list`, `ironclad engines list` …"
     links = ("cli.md",)
 
 

@@ -44,7 +44,7 @@ def lines_of(result: Result) -> list[Text]:
 def tally(summary: dict[str, Any]) -> str:
     """One sentence about many files."""
     parts = [f"{summary[name]} {name}" for name in ("succeeded", "skipped", "failed") if summary[name]]
-    return f"{len(summary['jobs'])} files: {', '.join(parts)}."
+    return f"{text.counted(len(summary['jobs']), 'file')}: {', '.join(parts)}."
 
 
 class Plain:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ironclad.moments import parse_since, parse_until
 
-__all__ = ["ago", "duration", "parse_since", "parse_until", "printable", "short_id", "size"]
+__all__ = ["ago", "counted", "duration", "parse_since", "parse_until", "printable", "short_id", "size"]
 
 # Controls (C0, C1), marks that turn the direction of writing, other line ends, lone surrogates: all of them can make a
 # terminal show something else than what is there.
@@ -30,6 +30,11 @@ def printable(text: object, *, lines: bool = False) -> str:
 def short_id(job_uuid: object) -> str:
     """The end of a job's id, by which every command finds it (the beginning is a time, alike in jobs of one minute)."""
     return str(job_uuid)[-_SHORT:]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, by a regular noun in the singular: `1 file`, `1,200 files`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def duration(seconds: float) -> str:

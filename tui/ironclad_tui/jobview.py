@@ -61,7 +61,7 @@ def _why(detail: JobDetail, _: Sequence[LogLine], now: datetime, root: str) -> l
             ("Length", None if job.duration_seconds is None else duration(job.duration_seconds)),
             ("Engine", f"{job.engine} on {job.engine_pool}"),
             ("Output", f"{', '.join(job.stems)} as {job.output_format}"),
-            ("Attempt", f"{job.attempt}, {job.failures} failures"),
+            ("Attempt", f"{job.attempt}, {job.failures} failure{'' if job.failures == 1 else 's'}"),
             ("Worker", job.worker),
             ("Priority", str(job.priority)),
             ("Received", _when(job.created_at, now)),

@@ -85,4 +85,4 @@ def bundle(
     if as_json:
         output.print_json({"file": str(out), "files": files})
     else:
-        output.say(f"{out}: {len(files)} files. Look into it before you send it.")
+        output.say(f"{out}: {text.counted(len(files), 'file')}. Look into it before you send it.")

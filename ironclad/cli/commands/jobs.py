@@ -136,7 +136,7 @@ def show(
             ("job", one.job_uuid), ("title", results.name_of(one)), ("album", one.album), ("state", _state(one)),
             ("stage", one.stage), ("user", one.user_id), ("priority", one.priority), ("pool", one.pool),
             ("source", one.source_path), ("engine", one.engine), ("stems", ", ".join(one.stems)),
-            ("format", one.output_format), ("attempt", f"{one.attempt} ({one.failures} failures)"),
+            ("format", one.output_format), ("attempt", f"{one.attempt} ({text.counted(one.failures, 'failure')})"),
             ("worker", one.worker), ("received", _time(one.created_at)), ("started", _time(one.started_at)),
             ("finished", _time(one.finished_at)), ("next try", _time(one.not_before)), ("trace", one.trace_id),
             ("log", layout.job_log(one.job_uuid)),

@@ -96,7 +96,7 @@ def preview(
     for one in placed:
         note = f"  ({one.wanted.name} is taken)" if one.collides else ""
         output.say(f"{one.place}{note}", style="yellow" if one.collides else "")
-    output.remark(f"{len(placed)} tracks, {collisions} collisions.")
+    output.remark(f"{text.counted(len(placed), 'track')}, {text.counted(collisions, 'collision')}.")
 
 
 @app.command()
@@ -130,7 +130,8 @@ def lint(
             output.stdout().print(line)
             for one in finding.paths:
                 output.say(f"    {one}", style="dim")
-        output.say(f"{files} files: {errors} errors, {len(findings) - errors} warnings.")
+        warnings = text.counted(len(findings) - errors, "warning")
+        output.say(f"{text.counted(files, 'file')}: {text.counted(errors, 'error')}, {warnings}.")
     if errors:
         raise typer.Exit(exits.FAILED)
 
@@ -162,4 +163,4 @@ def refile(
         return
     for move in done:
         output.say(f"{move.source}\n  -> {move.target}")
-    output.remark(f"{len(done)} files {'moved' if apply else 'would be moved'}.")
+    output.remark(f"{text.counted(len(done), 'file')} {'moved' if apply else 'would be moved'}.")

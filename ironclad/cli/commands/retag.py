@@ -73,7 +73,8 @@ def retag(
             show(one)
         for job, error in errors:
             output.remark(f"{job}: {failure.describe(error)}", style="")
-        output.say(f"{len(done) - sum(one.pending for one in done)} jobs retagged, {waiting} still wait.")
+        retagged = len(done) - sum(one.pending for one in done)
+        output.say(f"{text.counted(retagged, 'job')} retagged, {waiting} to be done yet.")
     if errors or waiting:
         raise typer.Exit(exits.FAILED)
 

@@ -82,7 +82,7 @@ def verify(
             }
         )  # fmt: skip
     else:
-        output.say(f"{checked} files checked, {len(problems)} problems.")
+        output.say(f"{text.counted(checked, 'file')} checked, {text.counted(len(problems), 'problem')}.")
     if problems:
         raise typer.Exit(exits.FAILED)
 

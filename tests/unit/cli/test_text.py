@@ -112,3 +112,8 @@ def test_a_time_to_come(until: str, at: datetime) -> None:
 def test_what_is_past_or_no_time_is_refused(until: str) -> None:
     with pytest.raises(BadRequest):
         text.parse_until(until, NOW)
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (1200, "1,200 files")])
+def test_a_number_of_things(number: int, said: str) -> None:
+    assert text.counted(number, "file") == said

@@ -267,3 +267,10 @@ def test_the_api_listens_elsewhere_only_if_its_names_are_given(host: str) -> Non
     with pytest.raises(ConfigError, match="more than loopback"):
         load({"api": {"host": host}}, environ={})
     assert load({"api": {"host": host, "allowed_hosts": ["music.example.org"]}}, environ={}).api.host == host
+
+
+def test_what_our_own_rules_say_is_told_without_the_validators_words() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"notify": {"timezone": "Mars/Olympus"}}, {})
+    (line,) = problems(caught)
+    assert line == "notify: timezone 'Mars/Olympus' is not known (command line)"

@@ -79,7 +79,7 @@ def test_what_waits_is_retagged_once_the_service_is_back(
     assert (done["pending"], done["errors"]) == (0, [])
     assert albums(settings) == ["Album (Instrumentals)"] * 3
     again = run("retag", "--pending")
-    assert (again.exit_code, again.stdout) == (0, "0 jobs retagged, 0 still wait.\n")
+    assert (again.exit_code, again.stdout) == (0, "0 jobs retagged, 0 to be done yet.\n")
 
 
 def test_jobs_are_named_or_all_that_wait(run: Callable[..., Result], publish: Callable[..., UUID]) -> None:
