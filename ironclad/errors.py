@@ -400,7 +400,7 @@ class NotFound(IroncladError):
 
     code = "E_NOT_FOUND"
     kind = ErrorKind.CONFIG
-    hint = "Look at what there is: `ironclad jobs list`, `ironclad notify list`, `ironclad engines list` …"
+    hint = "Look at what there is: `ironclad jobs list`, `ironclad notify list` or `ironclad engines list`."
     links = ("cli.md",)
 
 
