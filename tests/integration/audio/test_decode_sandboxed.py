@@ -143,7 +143,9 @@ MAGIC = [
 ]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(magic=st.sampled_from(MAGIC), body=st.binary(min_size=0, max_size=4000), copies=st.integers(1, 4))
 def test_random_bytes_give_a_catalogue_error_or_a_signal(
     *, tmp_path: Path, limits: AudioLimits, magic: bytes, body: bytes, copies: int

@@ -154,8 +154,18 @@ def test_an_intent_becomes_a_fact(bench: Any, fence: lease.Fence) -> None:
 def test_a_better_name_supersedes_the_jobs_older_one(bench: Any, fence: lease.Fence) -> None:
     intend(bench, fence, "/a")
     published(bench, fence, intend(bench, fence, "/b"), "/b")
-    published(bench, fence, intend(bench, fence, "/B", kind="vocals"), "/B")
+    published(bench, fence, intend(bench, fence, "/B"), "/B")
     assert states(bench) == [("/a", "superseded"), ("/b", "superseded"), ("/B", "published")]
+
+
+def test_two_kinds_of_an_attempt_never_share_a_name_but_a_later_attempt_may_give_it_to_another(
+    bench: Any, fence: lease.Fence
+) -> None:
+    published(bench, fence, intend(bench, fence, "/b"), "/b")
+    assert intend(bench, fence, "/B", kind="vocals") is None
+    bench.rows("UPDATE artifact SET attempt = 0 RETURNING 1")  # as if an earlier attempt had done it
+    published(bench, fence, intend(bench, fence, "/B", kind="vocals"), "/B")
+    assert states(bench) == [("/b", "superseded"), ("/B", "published")]
 
 
 def test_two_jobs_never_own_one_name(bench: Any, fence: lease.Fence) -> None:

@@ -185,7 +185,9 @@ def test_writing_into_a_missing_folder_is_our_storages_fault(tmp_path: Path) -> 
         durable.write_atomic(tmp_path / "none" / "file", b"x")
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.lists(st.binary(max_size=3000), min_size=1, max_size=4))
 def test_what_was_written_last_is_read(tmp_path: Path, data: list[bytes]) -> None:
     path = tmp_path / "file"
@@ -535,7 +537,9 @@ def test_a_link_is_a_second_name(tmp_path: Path) -> None:
         durable.link_or_copy(source, tmp_path / "b")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.binary(max_size=5000), way=st.sampled_from(["copy", "move", "link"]), occupied=st.booleans())
 def test_bytes_arrive_or_nothing_changes(tmp_path: Path, data: bytes, way: str, occupied: bool) -> None:  # noqa: FBT001 - drawn
     for left in tmp_path.iterdir():
