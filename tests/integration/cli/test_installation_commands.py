@@ -98,6 +98,7 @@ def test_why_tells_of_a_job_and_of_a_stranger(run: Run, put: Callable[..., UUID]
     assert (data["verdict"], data["job_uuid"]) == ("claimed", str(job))
     shown = run("why", tmp_path / "music" / "Blue.mp3").stdout
     assert f"ironclad jobs show {str(job)[-8:]}" in shown
+    (tmp_path / "other.mp3").write_bytes(b"music")
     assert "outside" in run("why", tmp_path / "other.mp3").stdout
 
 
