@@ -78,11 +78,17 @@ class Prefect:
 
         return self.until(answer).raise_for_status().json()
 
+    def has_pool(self, pool: str) -> bool:
+        """Whether the pool is there; it is made if not."""
+        if self.client.get(f"/work_pools/{pool}").is_success:
+            return True
+        body = {"name": pool, "type": WORKER_TYPE, "base_job_template": JOB_TEMPLATE}
+        return self.client.post("/work_pools/", json=body).is_success  # a worker that starts makes its own: ask again
+
     def start(self, pool: str, flow: str, **parameters: Any) -> str:
         """Create a run of a sample flow on a pool, wake its worker, and return the run's id."""
         name = flow.rpartition(".")[2]
-        if self.client.get(f"/work_pools/{pool}").status_code == httpx.codes.NOT_FOUND:
-            self.post("/work_pools/", {"name": pool, "type": WORKER_TYPE, "base_job_template": JOB_TEMPLATE})
+        self.until(lambda: self.has_pool(pool))
         flow_id = self.post("/flows/", {"name": name})["id"]
         deployment = self.post(
             "/deployments/",
