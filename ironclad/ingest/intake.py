@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _CLAIMS_AT_A_TIME = 4  # so that hashing a few large files does not keep the small ones waiting
 _BATCH = 200
-_PATIENCE_SECONDS = 1.0  # what claims wait for rows at most: with many roots, somebody may always be at it
+_PATIENCE_SECONDS = 1.0  # after that, claims go on beside: a root on a mount that hangs stops nothing but itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Intake:
         self._pool = ThreadPoolExecutor(_CLAIMS_AT_A_TIME, thread_name_prefix="claim")
         self._turn = threading.Condition()
         self._receiving = 0
+        self._begun = 0.0
 
     @contextlib.contextmanager
     def first(self) -> Iterator[None]:
@@ -91,6 +93,8 @@ class Intake:
         that compute: beside four claims, a thousand files would wait a second longer for their rows.
         """
         with self._turn:
+            if not self._receiving:
+                self._begun = time.monotonic()
             self._receiving += 1
         try:
             yield
@@ -190,7 +194,8 @@ class Intake:
 
     def _finish(self, job_uuid: UUID, done: Callable[[Outcome], None]) -> None:
         with self._turn:
-            self._turn.wait_for(lambda: not self._receiving, _PATIENCE_SECONDS)
+            left = self._begun + _PATIENCE_SECONDS - time.monotonic()
+            self._turn.wait_for(lambda: not self._receiving, max(0.0, left))
         try:
             outcome = claim.finish(self._database, self._settings, job_uuid)
         except IroncladError as exc:

@@ -135,3 +135,19 @@ def test_a_claim_begins_when_the_rows_are_in(bench: Bench, intake: Intake, monke
         assert path.exists()
     assert done.wait(DEADLINE / 2)
     assert not path.exists()
+
+
+def test_a_root_that_hangs_in_a_look_keeps_no_claim_waiting(
+    bench: Bench, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ironclad.ingest.intake._PATIENCE_SECONDS", DEADLINE)
+    path = bench.drop("ana/1.mp3")
+    candidate = Candidate(split(WatchRoot(path=bench.input), "ana/1.mp3"), path.lstat())
+    (received,) = intake.receive(str(bench.input), [candidate])
+    assert received.job_uuid is not None
+    done = threading.Event()
+    with intake.first():
+        intake._begun -= 2 * DEADLINE  # it has hung for so long
+        with intake.first():  # another root, in between
+            intake.finish(received.job_uuid, lambda _outcome: done.set())
+            assert done.wait(DEADLINE / 2)
