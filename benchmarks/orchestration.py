@@ -3,8 +3,11 @@
     python benchmarks/orchestration.py [--rounds 7] [--query-seconds 1] [--database postgresql|sqlite] [--json]
 
 Both workers ask for runs equally often and run the same flow of five trivial tasks in turn, one run at a time, on one
-server with a throw-away home. Latency is from a run's creation to its end by Prefect's own clock; CPU seconds are those
-of the worker and of everything it started. A run that does not complete with its five task runs stops the benchmark.
+server with a throw-away home. In every other run the warm worker is woken besides, as the dispatcher wakes those of its
+host; that is the ratio held against the target. The other, of a worker on another host, which has to ask, says
+as much about where in the interval a run falls: half a second on either side of it is the same for both workers.
+Latency is from a run's creation to its end by Prefect's own clock; CPU seconds are those of the worker and of everything
+it started. A run that does not complete with its five task runs stops the benchmark.
 """
 
 from __future__ import annotations
@@ -53,15 +56,20 @@ def measure(rounds: int, query_seconds: float, port: int, database: str) -> dict
         server_cpu = tree_cpu(bench.server_pid) - server_before
         memory = {"warm": tree_memory(warm.process.pid), "stock": tree_memory(stock.process.pid)}
     result: dict[str, object] = {name: summary(of) for name, of in costs.items()}
-    a, b = summary(costs["warm"]), summary(costs["stock"])
+    asking, woken, stock_summary = (summary(costs[name]) for name in ("warm", "woken", "stock"))
+
+    def ratio(of: dict[str, float], what: str) -> float:
+        return round(of[what] / stock_summary[what], 3)
+
     return {
         **result,
         "query_seconds": query_seconds,
         "database": database,
         "server_cpu_s_per_run": round(server_cpu / (3 * rounds), 3),
         "idle_worker_pss_mb": {name: round(of) for name, of in memory.items()},
-        "latency_ratio": round(a["latency_median_s"] / b["latency_median_s"], 3),
-        "cpu_ratio": round(a["worker_cpu_s"] / b["worker_cpu_s"], 3),
+        "latency_ratio": ratio(woken, "latency_median_s"),
+        "latency_ratio_asking": ratio(asking, "latency_median_s"),
+        "cpu_ratio": max(ratio(asking, "worker_cpu_s"), ratio(woken, "worker_cpu_s")),
     }
 
 
@@ -78,7 +86,11 @@ def main() -> int:
     if options.json:
         print(json.dumps(result))
     else:
-        for name, what in (("warm", "warm worker"), ("stock", "stock process worker"), ("woken", "warm, woken")):
+        for name, what in (
+            ("woken", "warm worker, woken"),
+            ("warm", "warm worker, asking"),
+            ("stock", "stock process worker"),
+        ):
             row = result[name]
             assert isinstance(row, dict)
             spread = f"({row['latency_min_s']:.2f}-{row['latency_max_s']:.2f})"
@@ -88,7 +100,8 @@ def main() -> int:
             )
         print(f"server CPU {result['server_cpu_s_per_run']} s/run")
         print(f"idle worker memory (PSS): {result['idle_worker_pss_mb']} MB")
-        print(f"latency warm / stock = {result['latency_ratio']} (target {LATENCY_TARGET})")
+        print(f"latency warm / stock = {result['latency_ratio']} woken (target {LATENCY_TARGET})")
+        print(f"                       {result['latency_ratio_asking']} asking every {options.query_seconds:g} s")
         print(f"CPU     warm / stock = {result['cpu_ratio']} (target {CPU_TARGET})")
     met = float(str(result["latency_ratio"])) <= LATENCY_TARGET and float(str(result["cpu_ratio"])) <= CPU_TARGET
     return 0 if met else 1
