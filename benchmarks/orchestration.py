@@ -6,7 +6,7 @@ Both workers ask for runs equally often and run the same flow of five trivial ta
 server with a throw-away home. In every other run the warm worker is woken besides, as the dispatcher wakes those of its
 host; that is the ratio held against the target. The other, of a worker on another host, which has to ask, says
 as much about where in the interval a run falls: half a second on either side of it is the same for both workers.
-Latency is from a run's creation to its end by Prefect's own clock; CPU seconds are those of the worker and of everything
+Latency is from a run's creation to its end by Prefect's own clock; CPU seconds are those of the worker and of all that
 it started. A run that does not complete with its five task runs stops the benchmark.
 """
 
