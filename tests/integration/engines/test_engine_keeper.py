@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,11 +19,13 @@ import pytest
 from rogue_specs import ROGUES, rogue_spec
 
 from ironclad import errors
+from ironclad.engines import keeper as keeper_module
 from ironclad.engines import keeper_wire as wire
 from ironclad.engines.hosts import Ears, Order
+from ironclad.engines.keeper import Keeper, _User
 from ironclad.engines.keeping import Keeping, SharedHosts, _connected, _events
 from ironclad.engines.plan import HostPlan, plan
-from ironclad.engines.pool import PoolLimits
+from ironclad.engines.pool import HostPool, PoolLimits
 from ironclad.engines.separation import HostSettings, Progress, SeparationRequest, resolved
 
 if TYPE_CHECKING:
@@ -340,3 +343,42 @@ def test_what_is_no_request_is_refused_and_the_keeper_goes_on(
 
 def test_the_socket_is_for_its_owner_alone(keeping: Callable[..., Keeping]) -> None:
     assert keeping().path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_that_does_not_listen_for_long_is_neither_gone_nor_cancelled() -> None:
+    keeper, run = socket.socketpair()
+    with keeper, run:
+        keeper.settimeout(0.1)
+        user = _User(keeper)
+        user.waiting("for memory")
+        for done in range(2000):  # more than a socket holds; the run writes its stems to a slow disk meanwhile
+            user.progress(Progress(done, 2000, done))
+            user.check()
+        events = _events(run)
+        heard = list(iter(lambda: next(events), None))
+        assert heard[0] == {"event": "waiting", "reason": "for memory"}
+        assert [event["done"] for event in heard[1:]] == list(range(len(heard) - 1))
+        user.progress(Progress(2000, 2000, 2000))
+        assert next(events)["done"] == 2000
+        run.close()
+        with pytest.raises(errors.Cancelled):
+            user.check()
+        with pytest.raises(errors.Cancelled):
+            user.progress(Progress(2000, 2000, 2000))
+
+
+def test_a_run_that_does_not_listen_for_long_gets_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "_REQUEST_SECONDS", 0.1)
+    connection, run = socket.socketpair()
+    with run, socket.socket() as door, HostPool() as pool:
+        connection.settimeout(0.1)
+        user = _User(connection)
+        for done in range(2000):
+            user.progress(Progress(done, 2000, done))
+        run.sendall(wire.encode({"op": "stats"}))
+        serving = threading.Thread(target=Keeper(door, pool)._serve, args=(connection,))
+        serving.start()
+        serving.join(0.5)  # longer than a request may take
+        heard = [event for event in _events(run) if event is not None]
+        assert heard[-1]["event"] == "stats"
+        serving.join(60)
