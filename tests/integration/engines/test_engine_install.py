@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from ironclad import errors
+from ironclad import durable, errors
 from ironclad.engines import convert, environments, install
 from ironclad.engines.client import EngineHost
 from ironclad.engines.contract import EngineSpec, MemoryModel, ModelSpec, PrivateEnvironment
@@ -284,6 +284,44 @@ def test_two_installations_at_a_time_are_refused(layout: Layout, spec: Callable[
             install.install(layout, spec("private_thing==1.0"))
         with pytest.raises(errors.AlreadyRunning):
             install.remove(layout, "halves")
+
+
+def test_nothing_is_installed_into_a_folder_that_is_being_removed(
+    layout: Layout, spec: Callable[..., EngineSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = environments.home(layout, "halves")
+    (base / "old.1").mkdir(parents=True)
+    refused: list[Path] = []
+    really = durable.remove_tree
+
+    def remove_tree(path: Path, *, reason: str) -> None:
+        with pytest.raises(errors.AlreadyRunning, match="or removed"):
+            install.install(layout, spec("private_thing==1.0"))
+        refused.append(path)
+        really(path, reason=reason)
+
+    monkeypatch.setattr(durable, "remove_tree", remove_tree)
+    assert install.remove(layout, "halves")
+    assert refused == [base]
+    assert not base.exists()
+
+
+def test_a_lock_that_was_removed_with_its_folder_locks_nothing(
+    layout: Layout, spec: Callable[..., EngineSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = environments.home(layout, "halves")
+    base.mkdir(parents=True)
+    really = fcntl.flock
+
+    def flock(file: Any, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", really)
+        shutil.rmtree(base)  # by a removal that ends between the opening and the locking
+        really(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(errors.AlreadyRunning):
+        install.install(layout, spec("private_thing==1.0"))
+    assert not base.exists()
 
 
 def test_a_python_of_the_range_is_looked_for() -> None:
