@@ -6,6 +6,7 @@ import resource
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,16 @@ import mounts
 import numpy as np
 import psutil
 import pytest
+from rogue_specs import ROGUES, rogue_spec
 
 from ironclad import errors
 from ironclad.engines.contract import PrivateEnvironment
+from ironclad.engines.hosts import Ears, LocalHosts, Order
+from ironclad.engines.models import ModelStore
+from ironclad.engines.plan import HostPlan, plan
+from ironclad.engines.pool import HostPool
+from ironclad.engines.separation import HostSettings, resolved
+from ironclad.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -369,3 +377,31 @@ def test_a_second_thread_is_refused(host: Start, request_for: Ask) -> None:
     release.set()
     thread.join(60)
     engine.ping()
+
+
+def test_weights_that_were_replaced_while_a_recording_waited_are_not_taken_for_those_it_meant(
+    request_for: Ask, tmp_path: Path
+) -> None:
+    engine = replace(rogue_spec("Echo"), custom_models=True)
+    store, weights = ModelStore(Layout(tmp_path / "data")), tmp_path / "w.bin"
+
+    def brought(content: bytes) -> HostPlan:
+        weights.write_bytes(content)
+        store.add(engine, "mine", [("w.bin", weights)], origin="here", accept_licence=True, pin=True)
+        spec = store.effective(engine)
+        settings = HostSettings(search_path=(ROGUES,))
+        return plan(spec, model="mine", settings=settings, model_folder=store.required(spec, "mine"))
+
+    first = brought(b"one")
+    second = brought(b"two")
+    with HostPool() as pool:
+        hosts = LocalHosts(pool)
+        request = resolved(store.effective(engine), "mine", request_for())
+        with pytest.raises(errors.EngineFailed, match="was replaced") as caught:
+            hosts.separate(Order(plan=first, request=request), Ears())
+        assert caught.value.retryable
+        assert len(pool) == 0
+        assert hosts.separate(Order(plan=second, request=request), Ears()).stems
+        brought(b"three")
+        assert hosts.separate(Order(plan=second, request=request), Ears()).stems  # loaded before, and meant
+    assert HostPlan.from_dict(second.to_dict()) == second

@@ -368,3 +368,26 @@ def test_files_that_nobody_touched_are_read_once_a_process(
     os.utime(file, ns=(1, 1))
     with pytest.raises(ModelMismatch):
         store.required(SPEC, "big")
+
+
+@pytest.mark.parametrize("name", ["Kim_Vocal_2", "../../output", "..", "", ".hidden", "a/b"])
+def test_a_model_is_called_what_its_engine_can_declare(
+    store: ModelStore, add: Callable[..., Any], files: dict[str, Path], name: str
+) -> None:
+    library = store.root.parent / "output"
+    (library / "Artist").mkdir(parents=True)
+    with pytest.raises(BadRequest, match="cannot be a model's name"):
+        add(name, pin=True, found=[("w.bin", files["a.bin"])])
+    assert [path.name for path in library.iterdir()] == ["Artist"]
+    assert [model.name for model in store.effective(SPEC).models] == ["big", "bare"]
+
+
+def test_a_model_of_an_impossible_name_in_the_store_does_not_cost_the_engine(
+    store: ModelStore, add: Callable[..., Any], files: dict[str, Path]
+) -> None:
+    add("mine", pin=True, found=[("w.bin", files["a.bin"])])
+    store.folder("waves", "mine").rename(store.folder("waves", "Kim_Vocal_2"))
+    add()
+    assert [model.name for model in store.effective(SPEC).models] == ["big", "bare"]
+    assert store.required(SPEC, "big") is not None
+    assert store.remove("waves", "Kim_Vocal_2")
