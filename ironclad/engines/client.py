@@ -6,9 +6,10 @@ import contextlib
 import os
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from ironclad.engines import failures
+from ironclad.engines import failures, models
 from ironclad.engines.child import Child, clean_environment
 from ironclad.engines.host import protocol
 from ironclad.engines.plan import plan
@@ -24,15 +25,16 @@ from ironclad.engines.separation import (
 from ironclad.errors import (
     BadRequest,
     EngineDied,
+    EngineFailed,
     EngineProtocol,
     EngineStalled,
     ErrorKind,
     IroncladError,
+    ModelBroken,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from ironclad.engines.contract import EngineSpec
     from ironclad.engines.plan import HostPlan
@@ -71,7 +73,8 @@ class Host:
         """Start the process and load the model.
 
         Raises `EngineStalled` when either takes too long, `PluginBroken`, `ModelBroken`, `OutOfMemory`, `EngineDied`,
-        `EngineProtocol`, and whatever `check` (polled a few times a second) raises.
+        `EngineProtocol`, `EngineFailed` if the model's files were replaced before, and whatever `check` (polled a few
+        times a second) raises.
         """
         self._child.start()
         self._alive = True
@@ -81,7 +84,12 @@ class Host:
                 raise EngineProtocol(f"the host speaks version {hello.protocol}, this Ironclad {protocol.PROTOCOL}")
             request = protocol.Load(self._next_id(), self.plan.model, self.plan.model_folder, self.plan.device)
             self._child.send(protocol.encode_request(request))
-            self._expect(protocol.Loaded, request.id, self.settings.load_seconds, check)
+            try:
+                self._expect(protocol.Loaded, request.id, self.settings.load_seconds, check)
+            except ModelBroken:
+                self._refuse_replaced()  # which may be why
+                raise
+            self._refuse_replaced()
         return self
 
     def __enter__(self) -> Self:
@@ -161,6 +169,17 @@ class Host:
             with contextlib.suppress(IroncladError):
                 self._child.send(protocol.encode_request(protocol.Shutdown()))
             self._end(grace=self.settings.cancel_seconds)
+
+    def _refuse_replaced(self) -> None:
+        """Raise `EngineFailed` if the files that were loaded may be another model's than was meant.
+
+        Between the order and its host lies the wait for memory and for room. The results would bear the digest of one
+        model and be made by another, here and for whoever shares the warm host.
+        """
+        made = self.plan
+        now = models.digest_in(Path(made.model_folder), made.model) if made.weights and made.model_folder else None
+        if now is not None and now != made.weights:
+            raise EngineFailed(f"model {made.model} was replaced before it was loaded; the next try takes the new one")
 
     # --- the conversation --------------------------------------------------------------------------------------------
 

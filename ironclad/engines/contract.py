@@ -28,6 +28,11 @@ CPU_POOL = "cpu"
 GPU_POOL = "gpu"
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a model may be called so: it is a folder's name too."""
+    return _NAME.fullmatch(name) is not None
+
+
 def pool_of(device: str) -> str:
     """The work pool of a device: `cpu` for the CPU, `gpu` for anything else (`cuda`, `cuda:1`, `mps`)."""
     return CPU_POOL if device == "cpu" else GPU_POOL
@@ -312,7 +317,7 @@ def _contradictions(spec: EngineSpec) -> list[str]:
         ),
         (not names, "it has no model (an engine without weights declares one without files)"),
         (len(set(names)) != len(names), "a model is named twice"),
-        (any(not _NAME.fullmatch(name) for name in names), "model names must be lower-case letters, digits and dashes"),
+        (any(not is_model_name(name) for name in names), "model names must be lower-case letters, digits and dashes"),
         (any(not _SHA256.fullmatch(file.sha256) for file in files), "a model file's SHA-256 is not 64 hex digits"),
         (any(file.size < 0 or not _inside(file.path) for file in files), "a model file's path or size is impossible"),
         (len(set(settings)) != len(settings), "a parameter is named twice"),

@@ -135,7 +135,7 @@ def remove(layout: Layout, engine: str) -> bool:
         return False
     with _alone(base, engine):
         durable.remove(base / environments.POINTER, reason=f"engine {engine} removed")
-    durable.remove_tree(base, reason=f"engine {engine} removed")
+        durable.remove_tree(base, reason=f"engine {engine} removed")  # with the lock in it, see `_alone`
     return True
 
 
@@ -195,12 +195,18 @@ def _lock_of(spec: EngineSpec, variant: str | None, installed: Environment | Non
 
 @contextlib.contextmanager
 def _alone(base: Path, engine: str) -> Iterator[None]:
-    """Hold the engine's installation lock."""
-    with (base / ".lock").open("wb") as file:
+    """Hold the engine's installation lock. A removal takes the lock's file along: then it locks nothing any more."""
+    path = base / ".lock"
+    busy = f"The environment of {engine} is being installed or removed by somebody else."
+    with contextlib.ExitStack() as held:
         try:
+            file = held.enter_context(path.open("wb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise AlreadyRunning(f"The environment of {engine} is being installed by somebody else.") from exc
+            ours = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except (BlockingIOError, FileNotFoundError) as exc:
+            raise AlreadyRunning(busy) from exc
+        if not ours:
+            raise AlreadyRunning(busy)
         yield
 
 

@@ -34,6 +34,8 @@ IDLE_SECONDS: Final = 60.0
 """How long it stays without hosts and without users."""
 _LOOK_SECONDS: Final = 5.0
 _REQUEST_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 600.0
+"""How long a run may not listen, and gets its result all the same."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -76,7 +78,7 @@ class Keeper:
                 with self._lock:
                     self._users -= 1
             with contextlib.suppress(OSError):
-                connection.settimeout(_REQUEST_SECONDS)
+                connection.settimeout(_ANSWER_SECONDS)
                 connection.sendall(wire.encode(answer))
 
     def _answer(self, connection: socket.socket, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,20 +105,27 @@ class _User:
 
     def waiting(self, reason: str) -> None:
         """Tell what is waited for, once."""
-        if reason != self._said:
+        if reason != self._said and self._send({"event": "waiting", "reason": reason}):
             self._said = reason
-            self._send({"event": "waiting", "reason": reason})
 
     def check(self) -> None:
         """Raise `Cancelled` if the other end is closed (a run says nothing after its request)."""
         if select.select([self._connection], [], [], 0)[0]:
             raise Cancelled("the run does not want it any more")
 
-    def _send(self, data: dict[str, Any]) -> None:
+    def _send(self, data: dict[str, Any]) -> bool:
+        """Tell it, unless much of what it was told is not heard yet; whether it was told.
+
+        A run that makes its stems durable on a slow disk does not listen meanwhile. It is not gone, nobody has
+        cancelled it, and what comes later says more.
+        """
+        if not select.select([], [self._connection], [], 0)[1]:
+            return False
         try:
             self._connection.sendall(wire.encode(data))
         except OSError as exc:
             raise Cancelled("the run is gone") from exc
+        return True
 
 
 def _line(connection: socket.socket) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ironclad import durable
-from ironclad.engines.contract import ModelFile, ModelSpec
+from ironclad.engines.contract import ModelFile, ModelSpec, is_model_name
 from ironclad.errors import (
     AlreadyRunning,
     BadRequest,
@@ -86,23 +86,7 @@ class ModelStore:
 
     def get(self, engine: str, model: str) -> StoredModel | None:
         """A model that is in the store; None if it is not, or its manifest cannot be read."""
-        folder = self.folder(engine, model)
-        try:
-            data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            if data["schema"] != _SCHEMA:
-                return None
-            files, converted = (
-                tuple(ModelFile(path=f["path"], size=f["size"], sha256=f["sha256"]) for f in data.get(kind, []))
-                for kind in ("files", "converted")
-            )
-            return StoredModel(
-                engine=engine, name=model, folder=folder, files=files, licence=data["licence"],
-                licence_accepted_at=data["licence_accepted_at"], origin=data["origin"],
-                imported_at=data["imported_at"], official=bool(data["official"]),
-                converted=converted,
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return _stored(self.folder(engine, model), engine, model)
 
     def models(self, engine: str) -> list[StoredModel]:
         """Every model of an engine that is in the store, by name."""
@@ -123,7 +107,7 @@ class ModelStore:
         own = [
             ModelSpec(name=model.name, title="imported", licence=model.licence, files=model.files)
             for model in stored.values()
-            if spec.custom_models
+            if spec.custom_models and is_model_name(model.name)  # a folder of another name must not cost the engine
         ]
         return replace(spec, models=(*known, *own))
 
@@ -167,6 +151,8 @@ class ModelStore:
         declared = next((one for one in spec.models if one.name == model), None)
         if declared is None and not (pin and spec.custom_models):
             spec.model(model)  # raises, with the names there are
+        if not is_model_name(model):
+            raise BadRequest(f"{model!r} cannot be a model's name: lower-case letters, digits, dots, dashes, no more")
         files = dict(found)
         if not files:
             raise BadRequest(f"there is no file for model {model}")
@@ -298,6 +284,12 @@ class ModelStore:
         raise LicenceNotAccepted(f"{spec.name}/{model}: {licence}", engine=spec.name, model=model)
 
 
+def digest_in(folder: Path, model: str) -> str | None:
+    """Digest (`ModelSpec.digest`) of the model whose folder this is now; None if it is not the store's."""
+    stored = _stored(folder, "", model)
+    return None if stored is None else ModelSpec(name=model, title="", licence="", files=stored.files).digest
+
+
 def check(
     stored: StoredModel, progress: Callable[[int], None] = lambda _count: None,
     digest: Callable[[Path, Callable[[int], None]], str] | None = None,
@@ -339,6 +331,26 @@ def _digest(path: Path, progress: Callable[[int], None]) -> str:
 @functools.lru_cache(maxsize=64)
 def _remembered(path: Path, _identity: tuple[int, ...]) -> str:
     return sha256(path)
+
+
+def _stored(folder: Path, engine: str, model: str) -> StoredModel | None:
+    """What the manifest in a folder says; None if it cannot be read."""
+    try:
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if data["schema"] != _SCHEMA:
+            return None
+        files, converted = (
+            tuple(ModelFile(path=f["path"], size=f["size"], sha256=f["sha256"]) for f in data.get(kind, []))
+            for kind in ("files", "converted")
+        )
+        return StoredModel(
+            engine=engine, name=model, folder=folder, files=files, licence=data["licence"],
+            licence_accepted_at=data["licence_accepted_at"], origin=data["origin"],
+            imported_at=data["imported_at"], official=bool(data["official"]),
+            converted=converted,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _entry(file: ModelFile) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class HostPlan:
     model_folder: str = ""
     fingerprint: str = ""
     """Of code and weights (the environment is in `command`): a host of before a change is not used after it."""
+    weights: str = ""
+    """Digest of the model that is meant (`ModelSpec.digest`): its files may be replaced before they are loaded."""
     settings: HostSettings = field(default_factory=HostSettings)
 
     @property
@@ -50,7 +52,8 @@ class HostPlan:
         try:
             settings = dict(data["settings"])
             settings["search_path"] = tuple(Path(folder) for folder in settings["search_path"])
-            values = {spec.name: data[spec.name] for spec in fields(cls) if spec.name not in {"command", "settings"}}
+            names = {spec.name for spec in fields(cls)} & set(data) - {"command", "settings"}
+            values = {name: data[name] for name in names}
             texts = all(isinstance(value, str) for value in (*values.values(), *data["command"]))
             made = cls(**values, command=tuple(data["command"]), settings=HostSettings(**settings))
         except (KeyError, TypeError, ValueError) as exc:
@@ -93,5 +96,5 @@ def plan(
     return HostPlan(
         engine=spec.name, model=chosen.name, device=device, command=tuple(command),
         model_folder=str(model_folder or ""), settings=settings or HostSettings(),
-        fingerprint=json.dumps([spec.version, chosen.digest]),
+        fingerprint=json.dumps([spec.version, chosen.digest]), weights=chosen.digest if chosen.files else "",
     )  # fmt: skip
