@@ -157,6 +157,16 @@ class Child:
             seconds = 0.0 if self.unit.task else self.unit.watchdog_seconds
             self.deadline = time.monotonic() + seconds if seconds else None
 
+    def wait_again(self) -> bool:
+        """Give it its whole time once more, where it has one: nobody listened to what it said meanwhile."""
+        if self.state is UnitState.STARTING:
+            self.deadline = time.monotonic() + self.start_seconds
+        elif self.state is UnitState.READY:
+            self.heard()
+        else:
+            return False
+        return True
+
     def watch_left(self) -> bool:
         """Watch the process that the finished task left running; False if it is not there (any more)."""
         if self.unit.leaves is None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _MESSAGE = 4096
 _DOWN = {UnitState.RESTARTING, UnitState.CRASH_LOOP}
+_AWAY_SECONDS = 1.0
+"""A deadline that is seen so late passed while this process did not run: Ctrl-Z, or a terminal that takes no output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +252,13 @@ class Supervisor:
     # --- deadlines and stopping -----------------------------------------------------------------------------------
 
     def _check_deadlines(self) -> None:
+        if self._until_next_deadline() == 0.0:
+            self._hear()  # what was said in time and waits counts: nobody is killed for our own silence
         now = time.monotonic()
         for child in self._children.values():
             if child.deadline is None or child.deadline > now:
+                continue
+            if now - child.deadline > _AWAY_SECONDS and child.wait_again():
                 continue
             child.deadline = None
             match child.state:

@@ -50,10 +50,15 @@ class Up:
         self.events: queue.Queue[ServiceEvent] = queue.Queue()
         self.seen: list[ServiceEvent] = []
         self.unseen: list[ServiceEvent] = []
-        self.supervisor = Supervisor(settings, self.events.put, units=units, **options)
+        self._also = options.pop("on_event", lambda _event: None)
+        self.supervisor = Supervisor(settings, self._heard, units=units, **options)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
+
+    def _heard(self, event: ServiceEvent) -> None:
+        self.events.put(event)
+        self._also(event)
 
     def _run(self) -> None:
         try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -21,7 +24,7 @@ from ironclad.errors import AlreadyRunning, PortInUse
 from ironclad.ops import directory
 from ironclad.ops.child import Backoff, UnitState
 from ironclad.ops.plan import Unit
-from ironclad.ops.supervisor import Supervisor
+from ironclad.ops.supervisor import ServiceEvent, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,6 +141,44 @@ def test_a_silent_service_is_killed_by_the_watchdog(up: Callable[..., Up], tiny:
     running = up(tiny("hung", "stubborn", watchdog_seconds=0.3), backoff=QUICK)
     running.wait("hung", UnitState.READY)
     assert running.wait("hung", UnitState.RESTARTING).detail == "silent for 0.3 s"
+
+
+@pytest.mark.parametrize("away_seconds", [0.0, 600.0])
+def test_nobody_is_killed_for_the_silence_of_a_supervisor_that_did_not_run(
+    up: Callable[..., Up], plain_settings: Settings, tiny: Tiny, away_seconds: float
+) -> None:
+    """Its terminal takes no output (Ctrl-S), or it was stopped (Ctrl-Z): what its services said meanwhile waits."""
+    held, ready = threading.Event(), threading.Event()
+
+    def hold(event: ServiceEvent) -> None:
+        """Runs in the supervisor's thread, which hears nothing meanwhile."""
+        if (event.name, event.state) == ("bad", UnitState.RESTARTING) and not held.is_set():
+            held.set()
+            assert ready.wait(PATIENCE)
+            supervisor = running.supervisor
+            assert select.select([supervisor._notify], [], [], PATIENCE)[0]
+            for child in supervisor._children.values():
+                if child.state in {UnitState.READY, UnitState.STARTING}:
+                    child.deadline = time.monotonic() - away_seconds
+
+    flag = plain_settings.layout.run / "flag"
+    flag.touch()
+    running = up(
+        tiny("alive", "beat"), tiny("slow", "never-ready"), tiny("bad", "crash-while-file", flag, needs=("alive",)),
+        backoff=QUICK, on_event=hold,
+    )  # fmt: skip
+    pid = running.wait("alive", UnitState.READY).pid
+    assert held.wait(PATIENCE)
+    flag.unlink()
+    ready.set()
+    running.wait("bad", UnitState.READY)
+    running.stop()
+    while not running.events.empty():
+        running.seen.append(running.events.get())
+    alive = [(event.state, event.pid) for event in running.seen if event.name == "alive"]
+    assert (UnitState.READY, pid) in alive
+    restarted = {event.name for event in running.seen if event.state is UnitState.RESTARTING} - {"bad"}
+    assert restarted <= (set() if away_seconds else {"slow"})  # that one had said nothing
 
 
 def test_what_a_task_left_running_is_watched(up: Callable[..., Up], tmp_path: Path, tiny: Tiny) -> None:

@@ -52,6 +52,10 @@ def main(mode: str, file: Path) -> int:  # noqa: C901, PLR0912 - one arm a mode
             notifier.ready("ready")
             while True:
                 time.sleep(60)
+        case "beat":
+            notifier.ready("ready")
+            while not signal.sigtimedwait({signal.SIGTERM}, 0.1):
+                notifier.watchdog()
         case "family":
             child = subprocess.Popen(["sleep", "600"])
             file.write_text(str(child.pid), encoding="ascii")
