@@ -8,6 +8,7 @@ socket, and never outlives it:
     server → worker   {"event": "ready", "objects": 123}   preloading is done
                       {"event": "failed", "error": "…"}    preloading failed; the server ends
                       {"event": "started", "id": "…", "pid": 7}
+                      {"event": "refused", "id": "…", "error": "…"}    the kernel made no process
                       {"event": "ended", "pid": 7, "code": 0}    negative: minus the signal's number
 
 Who dies with whom: a child leads a process group of its own and dies with the fork server (the kernel sees to it);
@@ -93,7 +94,11 @@ class Server:
 
     def _fork(self, request: Mapping[str, Any]) -> None:
         server = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as exc:  # no memory, or too many processes: the runs that go on are not to blame
+            self.send(event="refused", id=request["id"], error=str(exc))
+            return
         if pid == 0:
             self._become_child(server, request["environment"])
         self._running.add(pid)

@@ -140,7 +140,7 @@ class ForkServer:
     async def fork(self, environment: Mapping[str, str]) -> ForkedProcess:
         """A new process that runs `ironclad_flows.child.main(environment)`.
 
-        Raises `WorkerLost` if the fork server dies or does not answer meanwhile.
+        Raises `WorkerLost` if the fork server dies or does not answer meanwhile, or the kernel makes no process.
         """
         async with self._lock:
             await self._start()
@@ -189,6 +189,10 @@ class ForkServer:
                 answer.set_result(process)
             else:
                 kill_group(process.pid)
+        elif message["event"] == "refused":
+            answer = self._requests.get(message["id"])
+            if answer is not None and not answer.done():
+                answer.set_exception(WorkerLost(f"No process could be started: {message['error']}"))
         else:
             self._processes.pop(message["pid"]).end(message["code"])
 

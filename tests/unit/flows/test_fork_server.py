@@ -23,7 +23,7 @@ SECONDS = 60.0
 
 # What the server's children do is chosen by the request's environment.
 SCRIPT = """
-import os, signal, socket, subprocess, sys, time
+import errno, os, signal, socket, subprocess, sys, time
 from ironclad_flows.forkserver import Server
 from ironclad_flows.processes import become_subreaper
 
@@ -56,6 +56,15 @@ def run(environment):
             handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]
             os._exit(0 if set(handlers) == {signal.SIG_DFL} else 1)
 
+real_fork = os.fork
+
+def fork():
+    # What the kernel says at TasksMax= of the unit, at pids.max of a container, or without memory.
+    if os.environ.get("KERNEL") == "full":
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return real_fork()
+
+os.fork = fork
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
 become_subreaper()
@@ -97,6 +106,9 @@ class Client:
     def hear(self) -> dict[str, Any]:
         return dict(json.loads(self.lines.readline()))
 
+    def renew(self, **environment: str) -> None:
+        self.connection.sendall(json.dumps({"environment": environment}).encode() + b"\n")
+
     def start(self, do: str, **more: str) -> int:
         self.ask(do, **more)
         message = self.hear()
@@ -135,10 +147,24 @@ def test_a_child_that_raises_ends_with_1_and_the_server_goes_on(client: Client) 
     assert client.start("exit", code="0") != pid
 
 
+def test_a_fork_that_the_kernel_refuses_is_told_and_costs_no_other_run(client: Client, tmp_path: Path) -> None:
+    client.start("sleep", path=str(tmp_path / "pids"))
+    run, _ = pids(tmp_path / "pids")
+    client.renew(KERNEL="full")
+    client.ask("exit", code="0")
+    refused = client.hear()
+    assert (refused["event"], refused["id"]) == ("refused", "2")
+    assert "Resource temporarily unavailable" in refused["error"]
+    client.renew(KERNEL="")
+    pid = client.start("exit", code="3")
+    assert client.hear() == {"event": "ended", "pid": pid, "code": 3}
+    assert alive(run)
+
+
 def test_children_see_what_the_servers_environment_has_become(client: Client) -> None:
     pid = client.start("environment")
     assert client.hear() == {"event": "ended", "pid": pid, "code": 1}
-    client.connection.sendall(json.dumps({"environment": {"WHERE_PREFECT_IS": "here"}}).encode() + b"\n")
+    client.renew(WHERE_PREFECT_IS="here")
     pid = client.start("environment")
     assert client.hear() == {"event": "ended", "pid": pid, "code": 7}
 
