@@ -114,7 +114,9 @@ def configure(
     ]
     renderer: list[structlog.typing.Processor]
     if human:
-        renderer = [_mask, structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        # A plain traceback, made before masking: the renderer's own shows the frames' variables, and would be made after.
+        plain = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        renderer = [structlog.processors.format_exc_info, _mask, plain]
     else:
         # Without the frames' variables: they hold what nobody meant to log, connection strings first of all.
         tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

@@ -95,6 +95,23 @@ def test_secrets_are_masked(out: io.StringIO, key: str, value: object, shown: ob
     assert lines(out)[0][key] == shown
 
 
+@pytest.mark.parametrize("logger", ["ours", "a library's"])
+def test_an_exception_on_a_terminal_holds_no_secret_either(out: io.StringIO, logger: str) -> None:
+    log.configure(service="s", human=True, stream=out)
+
+    def connect(url: str) -> None:
+        password = url[17:24]
+        raise OSError(f"cannot reach {url}, {len(password)}")
+
+    try:
+        connect("postgresql://u:xxhunter2@h/n")
+    except OSError:
+        (log.get().exception if logger == "ours" else logging.getLogger("library").exception)("failed")
+    assert "in connect" in out.getvalue()
+    assert "cannot reach postgresql://u:***@h/n" in out.getvalue()
+    assert "hunter2" not in out.getvalue()
+
+
 def test_an_exception_is_told_without_the_frames_variables(out: io.StringIO) -> None:
     log.configure(service="s", stream=out)
 
