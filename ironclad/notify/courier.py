@@ -93,7 +93,11 @@ class Courier:
         Raises `DatabaseUnavailable`: the message is taken back when its lease ends, and sent again.
         """
         with self._database.session() as session:
-            claimed = queue.claim(session, self.name, self._channel, self._clock(session))
+            now = self._clock(session)
+            lost = queue.take_back(session, self.name, self._settings, now, uniform=self._uniform)
+            claimed = queue.claim(session, self.name, self._channel, now)
+        for one, outcome in lost:
+            self._note(one, outcome, queue.UNANSWERED)
         if not isinstance(claimed, queue.Claimed):
             return claimed
         self._busy_since = time.monotonic()
@@ -132,13 +136,16 @@ class Courier:
             outcome = queue.failed(
                 session, claimed, failure, self._settings, self._clock(session), uniform=self._uniform
             )  # fmt: skip
+        self._note(claimed, outcome, failure.answer)
+        return Delivery(outcome, failure.answer)
+
+    def _note(self, claimed: Claimed, outcome: str, answer: str) -> None:
         log.get(component="notify").warning(
             "not_delivered", channel=self.name, message=claimed.message.id, attempt=claimed.message.attempt,
-            outcome=outcome, answer=failure.answer,
+            outcome=outcome, answer=answer,
         )  # fmt: skip
         if self._ear is not None:
-            self._ear.refused(self.name, outcome, failure.answer)
-        return Delivery(outcome, failure.answer)
+            self._ear.refused(self.name, outcome, answer)
 
 
 class Round:

@@ -61,6 +61,22 @@ def due(pending: Sequence[Pending], policy: Policy, told_at: datetime | None, zo
     return moment if told_at is None else max(moment, told_at + timedelta(seconds=policy.interval))
 
 
+def ripe(
+    pending: Sequence[Pending], policy: Policy, now: datetime, zone: tzinfo | None
+) -> tuple[list[Pending], datetime | None]:
+    """The events of a digest whose time has come, and when that of the next comes.
+
+    What is muted or held back since an earlier digest makes its group due all the time: what came about since must
+    wait for its own digest nevertheless. All changes of an alert go together, with the oldest of them.
+    """
+    times: dict[str, datetime] = {}
+    for one in pending:
+        moment = schedule.next_digest(one.event.routed_at or one.event.at, policy.digest, policy.digest_at, zone)
+        times[one.event.alert] = min(moment, times.get(one.event.alert, moment))
+    later = min((moment for moment in times.values() if moment > now), default=None)
+    return [one for one in pending if times[one.event.alert] <= now], later
+
+
 def decide(
     pending: Sequence[Pending], policy: Policy, now: datetime, *, muted: Callable[[Event], str | None],
     quiet_until: datetime | None = None, wants_resolved: bool = True, recently: int = 0,

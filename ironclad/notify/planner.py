@@ -184,6 +184,9 @@ class _Group:
         if due > self._now:
             self._looks.append(due)
             return
+        if self._policy.digest != "off":
+            pending, later = grouping.ripe(pending, self._policy, self._now, self._zone)
+            self._looks += [later] if later is not None else []
         recently = 0
         if self._policy.threshold > 1:
             begin = self._now - timedelta(seconds=self._policy.window)
@@ -195,6 +198,8 @@ class _Group:
         if decision.suppressed:
             store.suppress(self._session, self._row.channel, decision.suppressed)
             self._step.suppressed.update(reason_class(reason) for _, reason in decision.suppressed)
+        if len(waiting) >= store.MOST and (decision.tell or decision.suppressed):
+            self._looks.append(self._now)  # there are more than could be looked at
         if decision.look_at is not None:
             self._looks.append(decision.look_at)
         if decision.tell:

@@ -18,7 +18,7 @@ from ironclad.db import jsonb
 from ironclad.jobs import notices
 from ironclad.jobs.notices import Notice, Status
 from ironclad.notify import schedule
-from ironclad.notify.contract import Message
+from ironclad.notify.contract import Message, NotDelivered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
     from sqlmodel import Session
 
-    from ironclad.notify.contract import NotDelivered
     from ironclad.sections import ChannelSettings, NotifySettings
 
 _LEASE_SPARE: Final = 30.0
 _PATIENCE: Final = 3
 """Failures in a row after which the whole channel waits, not only the message that failed."""
 _LONGEST_WISH: Final = 86_400.0
+UNANSWERED: Final = "the delivery did not end within its time-out; whether it arrived is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,6 @@ def claim(session: Session, name: str, channel: ChannelSettings, now: datetime) 
     The channel's row is locked: its rate is kept across notifiers and restarts.
     """
     row = _channel_row(session, name)
-    _take_back(session, name, now)
     found = session.execute(
         sa.text(
             "SELECT message_uuid, not_before FROM message WHERE channel = :name AND state = 'pending' "
@@ -105,24 +104,36 @@ def _channel_row(session: Session, name: str) -> Any:
     return row
 
 
-def _take_back(session: Session, name: str, now: datetime) -> None:
-    """Messages whose sender is gone wait again. Whether they had arrived nobody can know: they are sent again."""
+def take_back(
+    session: Session, name: str, settings: NotifySettings, now: datetime, *,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> list[tuple[Claimed, str]]:  # fmt: skip
+    """Messages whose sender is gone wait again. Whether they had arrived nobody can know: they are sent again.
+
+    One whose lease ended has failed: else a service that hangs would be tried for ever, and nobody would hear of it.
+    So has one whose sender ended at its last attempt. Returns what failed, and what `failed` said of it.
+    """
+    _channel_row(session, name)
     rows = session.execute(
-        sa.text(
-            "SELECT message_uuid, process, lease_expires_at FROM message WHERE channel = :name AND state = 'sending'"
-        ),
+        sa.text("SELECT * FROM message WHERE channel = :name AND state = 'sending' FOR UPDATE SKIP LOCKED"),
         {"name": name},
     ).all()
+    found = []
     for row in rows:
-        if row.lease_expires_at <= now or processes.gone(row.process or ""):
+        gone = processes.gone(row.process or "")
+        if row.lease_expires_at <= now or (gone and row.attempt >= settings.attempts):
+            lost = Claimed(_message(row), name, row.lease_token, row.oldest_at)
+            at = min(row.lease_expires_at, now)
+            found.append((lost, failed(session, lost, NotDelivered(UNANSWERED), settings, at, uniform=uniform)))
+        elif gone:
             session.execute(
                 sa.text(
                     "UPDATE message SET state = 'pending', lease_token = NULL, lease_expires_at = NULL, "
-                    "answer = 'the notifier ended, or waited in vain, while it was on its way' "
-                    "WHERE message_uuid = :id AND state = 'sending'"
+                    "answer = 'the notifier ended while it was on its way' WHERE message_uuid = :id"
                 ),
                 {"id": row.message_uuid},
             )
+    return found
 
 
 def _message(row: Any) -> Message:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ironclad.sections import NotifySettings
 
 _LOCK: Final = 0x1C0_0004  # advisory lock: one notifier plans at a time
-_MOST: Final = 20_000
+MOST: Final = 20_000
+"""Events of a group that are looked at together."""
 _EVENT: Final = "x.id, x.at, x.kind, x.alert, x.status, x.severity, x.labels, x.data, x.routed_at"
 
 
@@ -70,7 +71,7 @@ def pending(session: Session, channel: str, group_key: str) -> list[Event]:
             f"SELECT {_EVENT} FROM notification n JOIN notice x ON x.id = n.notice_id "
             "WHERE n.channel = :channel AND n.group_key = :group AND n.state = 'pending' ORDER BY x.id LIMIT :most"
         ),
-        {"channel": channel, "group": group_key, "most": _MOST},
+        {"channel": channel, "group": group_key, "most": MOST},
     )
     return [event_of(row) for row in rows]
 
@@ -97,7 +98,7 @@ def still_firing(session: Session, channel: str, group_key: str) -> list[Event]:
             "WHERE n.channel = :channel AND n.group_key = :group AND n.state = 'told' AND a.status = 'firing' "
             "AND a.acked_at IS NULL ORDER BY x.id LIMIT :most"
         ),
-        {"channel": channel, "group": group_key, "most": _MOST},
+        {"channel": channel, "group": group_key, "most": MOST},
     )
     return [event for event in map(event_of, rows) if event.lasts]
 

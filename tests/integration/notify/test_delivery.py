@@ -165,6 +165,19 @@ def test_one_that_comes_back_from_the_dead_changes_nothing(desk: Callable[..., D
     assert [(row.state, row.attempt) for row in here.messages()] == [("sent", 2)]
 
 
+class Ear:
+    """Writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, str]] = []
+
+    def delivered(self, channel: str, seconds: float, events: int) -> None:
+        raise AssertionError((channel, seconds, events))
+
+    def refused(self, channel: str, outcome: str, answer: str) -> None:
+        self.heard.append((channel, outcome, answer))
+
+
 def _refused() -> Any:
     return NotDelivered("no", permanent=True)
 
@@ -176,6 +189,38 @@ def test_a_message_of_a_process_that_died_is_taken_at_once(desk: Callable[..., D
         queue.claim(session, "ops", here.settings.channels["ops"], here.now)
     here.rows("UPDATE message SET process = regexp_replace(process, '/[0-9]+$', '/1')")  # this pid, started otherwise
     assert courier.deliver() == Delivery("sent", "HTTP 200")
+
+
+def test_a_service_that_hangs_is_no_endless_delivery_and_others_hear_of_it(desk: Callable[..., Desk]) -> None:
+    here = desk(
+        channels={**channel("json://127.0.0.1:9/"), "pager": {"url": "json://127.0.0.1:9/"}}, attempts=2,
+        routes=[*EACH, {"kinds": ["channel_failing"], "channels": ["ops", "pager"]}],
+    )  # fmt: skip
+    ear = Ear()
+    courier = here.courier("ops", ear=ear)
+    here.publish()
+    here.plan()
+    for attempt in (1, 2):
+        with here.database.session() as session:
+            queue.take_back(session, "ops", here.settings, here.now)
+            hanging = queue.claim(session, "ops", here.settings.channels["ops"], here.now)
+        assert isinstance(hanging, queue.Claimed)
+        assert hanging.message.attempt == attempt
+        here.later(60)
+    assert courier.deliver() is None
+    assert [(row.state, row.answer, row.attempt) for row in here.messages()] == [("dead", queue.UNANSWERED, 2)]
+    assert ear.heard == [("ops", "dead", queue.UNANSWERED)]
+    assert [message.channel for message in here.plan(30)] == ["pager"]
+
+
+def test_a_message_that_ends_every_notifier_is_a_dead_letter(desk: Callable[..., Desk]) -> None:
+    here = desk(channels=channel("json://127.0.0.1:9/"), routes=EACH, attempts=1)
+    courier = one(here)
+    with here.database.session() as session:
+        queue.claim(session, "ops", here.settings.channels["ops"], here.now)
+    here.rows("UPDATE message SET process = regexp_replace(process, '/[0-9]+$', '/1')")
+    assert courier.deliver() is None
+    assert [row.state for row in here.messages()] == ["dead"]
 
 
 def test_the_webhook_is_signed_and_says_the_same_id_each_time(desk: Callable[..., Desk], http: HttpSink) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from ironclad.notify import control
+from ironclad.notify import control, store
 from ironclad.notify.grouping import FEW, OVER, UNWANTED
 from ironclad.notify.planner import Planner
 
@@ -247,6 +247,39 @@ def test_a_daily_digest_collects(desk: Callable[..., Desk]) -> None:
     (message,) = here.plan()
     assert message.events == 2
     assert here.plan(23 * 3600) == []
+
+
+def test_what_is_silenced_brings_nothing_else_out_before_its_digest(desk: Callable[..., Desk]) -> None:
+    here = desk(routes=[{"channels": ["ops"], "digest": "daily", "digest_at": "08:00"}])
+    here.now = datetime(2030, 6, 1, 12, tzinfo=UTC)
+    with here.database.session() as session:
+        control.silence(
+            session, {"code": "E_KNOWN"}, ends_at=datetime(2030, 6, 2, 12, 30, tzinfo=UTC), comment="", actor="me"
+        )
+    here.publish(labels={"code": "E_KNOWN"})
+    here.publish()
+    assert [message.events for message in here.plan(20 * 3600)] == [1]
+    for _ in range(3):
+        here.publish()
+        assert here.plan(1200) == []  # each waits for the next morning, though the silenced one is looked at
+    (known,) = here.plan(4 * 3600)  # its silence has ended
+    assert known.events == 1
+    (digest,) = here.plan(19 * 3600)
+    assert digest.events == 3
+
+
+def test_more_than_are_looked_at_together_are_all_told(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST", 3)
+    here = desk()
+    for _ in range(8):
+        here.publish()
+    here.plan(30)
+    here.plan(300)
+    here.plan(300)
+    assert [message.events for message in here.messages()] == [3, 3, 2]
+    assert set(here.states()) == {("told", None)}
 
 
 def test_every_event_can_be_a_message_of_its_own(desk: Callable[..., Desk]) -> None:
