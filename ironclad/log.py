@@ -114,7 +114,7 @@ def configure(
     ]
     renderer: list[structlog.typing.Processor]
     if human:
-        # A plain traceback, made before masking: the renderer's own shows the frames' variables, and would be made after.
+        # A plain traceback, made before masking: the renderer's own shows the frames' variables, and comes after.
         plain = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
         renderer = [structlog.processors.format_exc_info, _mask, plain]
     else:
