@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ironclad.errors import NotFound
-from ironclad.ops import looking
+from ironclad.ops import logfile, looking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from ironclad.layout import Layout
     from ironclad.ops.looking import LogLine
@@ -40,6 +42,23 @@ def service_files(layout: Layout, service: str = "") -> tuple[Path, ...]:
         known = ", ".join(looking.log_services(layout)) or "none"
         raise NotFound(f"There is no log of {service} in {layout.logs}; there is {known}. Under systemd: journalctl.")
     return files
+
+
+def last(path: Path, lines: int, level: str) -> list[LogLine]:
+    """The last lines of a log that have this level or a worse one, oldest first; also out of its older files."""
+    found: list[LogLine] = []
+    read = set()
+    for one in (path, *(path.with_name(f"{path.name}.{number}") for number in range(1, logfile.KEEP + 1))):
+        try:
+            status = one.stat()
+        except OSError:
+            continue
+        if status.st_ino in read or len(found) >= lines:
+            continue  # it was renamed while we read
+        read.add(status.st_ino)
+        more = looking.tail(one, lines - len(found), lambda line: worse(line, level), most_bytes=status.st_size)
+        found = [*more, *found]
+    return found
 
 
 def worse(line: LogLine, level: str) -> bool:
@@ -80,10 +99,21 @@ class Tail:
             return
         with file:
             status = os.fstat(file.fileno())
+            if status.st_ino != self._inode:
+                yield from self._old()
             if status.st_ino != self._inode or status.st_size < self.offset:
                 self._inode, self.offset, self._rest = status.st_ino, 0, b""
-            file.seek(self.offset)
-            while data := file.read(_LONGEST):
-                self.offset += len(data)
-                *lines, self._rest = (self._rest + data).split(b"\n")
-                yield from (looking.parse_line(line) for line in lines if line.strip())
+            yield from self._read(file)
+
+    def _old(self) -> Iterator[LogLine]:
+        """What was written between the last look and the rotation."""
+        with contextlib.suppress(OSError), self.path.with_name(f"{self.path.name}.1").open("rb") as file:
+            if os.fstat(file.fileno()).st_ino == self._inode:
+                yield from self._read(file)
+
+    def _read(self, file: BinaryIO) -> Iterator[LogLine]:
+        file.seek(self.offset)
+        while data := file.read(_LONGEST):
+            self.offset += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            yield from (looking.parse_line(line) for line in lines if line.strip())

@@ -16,13 +16,16 @@ from ironclad.ops import directory
 from ironclad.ops.health import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
+    from typing import BinaryIO
 
     from ironclad.layout import Layout
 
 _SECONDS: Final = 2.0
 _TAIL_BYTES: Final = 256 << 10
+_SEARCH_BYTES: Final = 1 << 20
+"""How far back `log` looks, which is asked every few seconds."""
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 
@@ -142,19 +145,46 @@ def job_folders(layout: Layout) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def tail(path: Path, lines: int = 200) -> tuple[LogLine, ...]:
-    """The last lines of a JSON log; lines that are no JSON become events of level `output`."""
+def tail(
+    path: Path, lines: int = 200, keep: Callable[[LogLine], bool] | None = None, *, most_bytes: int = _TAIL_BYTES
+) -> tuple[LogLine, ...]:
+    """The last lines of a JSON log, oldest first; lines that are no JSON become events of level `output`.
+
+    Args:
+        path: the log.
+        lines: at most.
+        keep: which lines count; every line by default.
+        most_bytes: how far back to look for them.
+    """
+    found: deque[LogLine] = deque()
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            data = file.read()
+            for raw in _backwards(file, most_bytes):
+                if len(found) >= lines:
+                    break
+                if not raw.strip():
+                    continue
+                line = parse_line(raw)
+                if keep is None or keep(line):
+                    found.appendleft(line)
     except OSError:
         return ()
-    whole = data.split(b"\n")
-    if size > _TAIL_BYTES:
-        del whole[0]  # the rest of a line
-    return tuple(parse_line(line) for line in deque((line for line in whole if line.strip()), maxlen=lines))
+    return tuple(found)
+
+
+def _backwards(file: BinaryIO, most_bytes: int) -> Iterator[bytes]:
+    """The lines of a file, the last one first; read in blocks, so that the end of a large one costs little."""
+    end = file.seek(0, os.SEEK_END)
+    least = max(0, end - most_bytes)
+    rest = b""
+    while end > least:
+        begin = max(least, end - _TAIL_BYTES)
+        file.seek(begin)
+        rest, *whole = (file.read(end - begin) + rest).split(b"\n")
+        yield from reversed(whole)
+        end = begin
+    if least == 0:
+        yield rest
 
 
 def parse_line(raw: bytes) -> LogLine:
@@ -185,13 +215,15 @@ def log(layout: Layout, *, service: str = "", level: str = "", job: str = "", li
     """
     found: list[LogLine] = []
     least = _LEVELS.index(level) if level in _LEVELS else 0
+
+    def wanted(line: LogLine) -> bool:
+        worse = line.level not in _LEVELS or _LEVELS.index(line.level) >= least
+        return worse and (not job or line.job_uuid.endswith(job))
+
     for path in sorted(layout.logs.glob("*.jsonl")):
         if service and path.stem != service:
             continue
-        for line in tail(path, lines):
-            worse = line.level not in _LEVELS or _LEVELS.index(line.level) >= least
-            if worse and (not job or line.job_uuid.endswith(job)):
-                found.append(line)
+        found += tail(path, lines, wanted, most_bytes=_SEARCH_BYTES)
     return tuple(sorted(found, key=lambda line: line.at)[-lines:])
 
 

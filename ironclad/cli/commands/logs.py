@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from ironclad.layout import Layout
     from ironclad.ops.looking import LogLine
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -68,14 +67,13 @@ def logs(
     files = (logtail.job_file(layout, job),) if job is not None else logtail.service_files(layout, service)
     # Where following begins is where showing ends: nothing is shown twice or left out.
     tails = [logtail.Tail(path) for path in files]
-    _show(_before(layout, files, lines, level), as_json=as_json)
+    _show(_before(files, lines, level), as_json=as_json)
     if follow:
         _follow(tails, level, job is not None, as_json=as_json)
 
 
-def _before(layout: Layout, files: tuple[Path, ...], lines: int, level: str) -> list[LogLine]:
-    del layout
-    kept = [[line for line in looking.tail(path, lines) if logtail.worse(line, level)] for path in files]
+def _before(files: tuple[Path, ...], lines: int, level: str) -> list[LogLine]:
+    kept = [logtail.last(path, lines, level) for path in files]
     merged = list(heapq.merge(*kept, key=lambda line: line.at))
     return merged[-lines:] if lines else []
 

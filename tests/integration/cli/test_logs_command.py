@@ -13,7 +13,7 @@ from command_line import run_command
 from ironclad import log
 from ironclad.config import load
 from ironclad.errors import NotFound
-from ironclad.ops import logtail
+from ironclad.ops import logtail, looking
 from ironclad.ops.logtail import Tail
 
 if TYPE_CHECKING:
@@ -54,6 +54,19 @@ def test_services_together_in_the_order_of_time(layout: Layout, environ: dict[st
     assert run_command(environ, "logs", "--level", "error").stdout.split()[4] == "fourth"
     told = [json.loads(row) for row in run_command(environ, "logs", "-n", "2", "--json").stdout.splitlines()]
     assert [one["event"] for one in told] == ["third", "fourth"]
+
+
+def test_what_is_worse_is_found_however_much_was_written_since(layout: Layout, environ: dict[str, str]) -> None:
+    path = layout.logs / "watch.jsonl"
+    write(path.with_name("watch.jsonl.1"), line(1, "rotated", level="error"))
+    write(path, line(2, "broken", level="error"))
+    write(path, *(line(3, f"fine-{number}", pad="x" * 1000) for number in range(700)))  # more than two blocks
+    found = run_command(environ, "logs", "--level", "error").stdout.splitlines()
+    assert [row.split()[4] for row in found] == ["rotated", "broken"]
+    assert run_command(environ, "logs", "--level", "error", "-n", "1").stdout.split()[4] == "broken"
+    assert len(run_command(environ, "logs", "-n", "701").stdout.splitlines()) == 701
+    assert len(run_command(environ, "logs", "-n", "1000").stdout.splitlines()) == 702
+    assert [one.event for one in looking.log(layout, level="error")] == ["broken"]
 
 
 def test_a_job_by_any_end_of_its_id(layout: Layout, environ: dict[str, str]) -> None:
@@ -116,10 +129,11 @@ def test_a_tail_follows_rotation_and_half_lines(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('lf"}\n')
     assert [one.event for one in tail.news()] == ["half"]
+    write(path, line(1, "just before"))
     path.rename(tmp_path / "watch.jsonl.1")
     assert list(tail.news()) == []
     write(path, line(2, "new file"))
-    assert [one.event for one in tail.news()] == ["new file"]
+    assert [one.event for one in tail.news()] == ["just before", "new file"]
     path.write_bytes(b"")
     write(path, line(3, "cut"))
     assert [one.event for one in tail.news()] == ["cut"]
