@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ironclad import log
 from ironclad.errors import ConfigError, DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import psycopg
+    from sqlalchemy import URL
 
     from ironclad.config import Settings
 
 _EXTENSION = re.compile(r"(create|drop)\s+extension\b[^;]*\bpg_trgm\b[^;]*;?", re.IGNORECASE)
 _INDEX = re.compile(r"using\s+gin\s*\(\s*(\w+)\s+gin_trgm_ops\s*\)", re.IGNORECASE)
 _CONNECT_SECONDS = 10
+_BOTH_KNOW = frozenset({"host", "port", "user", "password"})
 _DRIVER = re.compile(r"^postgres(?:ql)?(?:\+\w+)?:")
 
 
@@ -34,6 +36,8 @@ class PrefectDatabase:
 
     url: str | None
     close: Callable[[], None] = lambda: None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the server's process needs besides: how the connection is made safe."""
 
 
 def open_database(settings: Settings) -> PrefectDatabase:
@@ -51,7 +55,8 @@ def open_database(settings: Settings) -> PrefectDatabase:
         server.start()
         return PrefectDatabase(server.url("prefect", driver="asyncpg"), server.release)
     try:
-        return PrefectDatabase(_beside(settings.database_url.get_secret_value()))
+        url, environment = _for_asyncpg(_beside(settings.database_url.get_secret_value()))
+        return PrefectDatabase(url.render_as_string(hide_password=False), environment=environment)
     except ConfigError as exc:
         if settings.prefect.database == "postgresql":
             raise
@@ -59,7 +64,7 @@ def open_database(settings: Settings) -> PrefectDatabase:
         return PrefectDatabase(None)
 
 
-def _beside(ours: str) -> str:
+def _beside(ours: str) -> URL:
     import psycopg  # noqa: PLC0415 - only with PostgreSQL
     from psycopg import sql  # noqa: PLC0415
     from sqlalchemy import make_url  # noqa: PLC0415 - heavy
@@ -75,7 +80,25 @@ def _beside(ours: str) -> str:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigError(f"The database {name} for Prefect does not exist and may not be created: {exc}") from exc
-    return parsed.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
+    return parsed.set(drivername="postgresql+asyncpg", database=name)
+
+
+def _for_asyncpg(url: URL) -> tuple[URL, dict[str, str]]:
+    """A URL with libpq's parameters (`sslmode` …) as one without, and libpq's variables that say the same.
+
+    SQLAlchemy hands each parameter to asyncpg as an argument by its name, and asyncpg refuses what it has none for; but
+    it reads the variables for the certificates and the mode as libpq does.
+    """
+    from psycopg.pq import Conninfo  # noqa: PLC0415 - only with PostgreSQL
+
+    variables = {one.keyword.decode(): one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar}
+    kept = {name: value for name, value in url.query.items() if name in _BOTH_KNOW}
+    moved = {
+        variables[name]: value if isinstance(value, str) else value[-1]
+        for name, value in url.query.items()
+        if name not in kept and name in variables
+    }
+    return url.set(query=kept), moved
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:

@@ -71,6 +71,7 @@ class PrefectService:
                 environment.apply(
                     environment.prefect_environment(self._settings, url=self.url, database_url=database.url)
                     | environment.redis_environment(self._settings)
+                    | dict(database.environment)
                 )
                 environment.publish_url(self._settings, self.url)
                 asyncio.run(self._serve(listener, database, stopping))

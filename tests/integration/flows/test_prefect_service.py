@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 import roles
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from ironclad.config import load
 from ironclad.db.embedded import EmbeddedServer
@@ -156,6 +158,45 @@ def test_servers_that_start_together_find_one_database(server_url: str, tmp_path
             (url,) = found
             assert url is not None
             assert url.removeprefix("postgresql+asyncpg") == beside.replace(name, f"{name}_prefect")[10:]
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            connection.execute(f"DROP DATABASE IF EXISTS {name}_prefect WITH (FORCE)")
+
+
+async def encrypted(url: str) -> bool | None:
+    """Whether a connection of the Prefect server's kind is; None where it goes through a Unix socket."""
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as connection:
+            found = await connection.scalar(sa.text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+            return None if found is None else bool(found)
+    finally:
+        await engine.dispose()
+
+
+def test_a_url_with_parameters_of_libpq_serves_prefect_too(
+    server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`?sslmode=…&sslrootcert=…` is how docs/install.md has the connection made safe."""
+    name = f"parameters_{os.urandom(4).hex()}"
+    ours = sa.make_url(server_url).set(drivername="postgresql")
+    beside = ours.set(database=name).update_query_dict({
+        "sslmode": "disable", "sslrootcert": "/no/such file", "connect_timeout": "60", "application_name": "x",
+        "keepalives_idle": "30",
+    })  # fmt: skip
+    url = beside.render_as_string(hide_password=False)
+    settings = load(environ={"IRONCLAD_DATA_DIR": str(tmp_path), "IRONCLAD_DATABASE_URL": url})
+    with psycopg.connect(ours.render_as_string(hide_password=False), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        try:
+            found = open_database(settings)
+            for variable, value in found.environment.items():
+                monkeypatch.setenv(variable, value)
+            assert (os.environ["PGSSLMODE"], os.environ["PGSSLROOTCERT"]) == ("disable", "/no/such file")
+            assert found.url is not None
+            assert sa.make_url(found.url).query == ours.query
+            assert not asyncio.run(encrypted(found.url))
+            assert has_trigrams(found.url) in (True, False)
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
             connection.execute(f"DROP DATABASE IF EXISTS {name}_prefect WITH (FORCE)")
