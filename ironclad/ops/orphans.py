@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
+    from ironclad.layout import Layout
 
 QUIET_SECONDS: Final = 3600.0
 """What was touched more recently may be in the making."""
@@ -179,22 +180,40 @@ def _originals(database: Database, settings: Settings) -> Iterator[Orphan]:
     while True:
         with database.session() as session:
             rows = session.execute(_ORIGINALS, {"after": after, "limit": _BATCH}).all()
-        for row in rows:
-            archived = layout.archive_of(row.job_uuid) / row.archive_name
-            filed = any(layout.error.glob(f"{row.job_uuid}-*/{row.archive_name}"))
-            if not archived.exists() and not filed:
+        archived = {row: layout.archive_of(row.job_uuid) / row.archive_name for row in rows}
+        missing = {row.job_uuid for row, path in archived.items() if not path.exists()}
+        missing -= _let_go(database, layout, missing)
+        for row, path in archived.items():
+            if row.job_uuid in missing:
+                if any(layout.error.glob(f"{row.job_uuid}-*/{row.archive_name}")):
+                    continue
                 yield Orphan(
-                    Kind.NO_FILE, archived, f"The original of job {row.job_uuid} ({row.state}) is gone.",
+                    Kind.NO_FILE, path, f"The original of job {row.job_uuid} ({row.state}) is gone.",
                     f"If you have it still ({row.source_path}), submit it again.", row.job_uuid,
                 )  # fmt: skip
-            elif row.filed and archived.exists() and row.state in {"failed", "quarantined"}:
+            elif row.filed and row.state in {"failed", "quarantined"} and path.exists():
                 yield Orphan(
-                    Kind.MISPLACED, archived, f"Job {row.job_uuid} failed, and its original is still in archive/.",
+                    Kind.MISPLACED, path, f"Job {row.job_uuid} failed, and its original is still in archive/.",
                     "`ironclad orphans --fix` has it filed again.", row.job_uuid,
                 )  # fmt: skip
         if len(rows) < _BATCH:
             return
         after = rows[-1].job_uuid
+
+
+_DELETED: Final = sa.text(
+    "SELECT job_uuid, data->>'path' AS path FROM job_event WHERE job_uuid = ANY(:jobs) AND kind = 'deleted'"
+)
+
+
+def _let_go(database: Database, layout: Layout, jobs: set[UUID]) -> set[UUID]:
+    """Those of the jobs whose original went by a rule of `prune.archive` or `prune.error`."""
+    if not jobs:
+        return set()
+    kept_in = {layout.archive.name, layout.error.name}
+    with database.session() as session:
+        rows = session.execute(_DELETED, {"jobs": list(jobs)}).all()
+    return {row.job_uuid for row in rows if row.path and Path(row.path).parent.name in kept_in}
 
 
 _PUBLISHED: Final = sa.text(

@@ -260,6 +260,27 @@ def test_originals_stay_unless_a_rule_says_otherwise(database: Database, setting
     assert not folder.exists()
 
 
+def test_an_original_that_a_rule_let_go_is_not_lost(database: Database, settings: Settings, make: Any) -> None:
+    """Else what is really gone would be one line among all that were pruned, each to be submitted again."""
+    kept, pruned, filed, lost = make(), make(), make("failed"), make()
+    age(settings.layout.archive_of(pruned), 10_000 * DAY)
+    failed = settings.layout.error_of(filed, "E_X")
+    settings.layout.archive_of(filed).rename(failed)
+    rules = with_rules(settings, archive=PruneRule(days=365), error=PruneRule(days=365))
+    assert prune.run(database, rules)[0] == 1
+    assert found(database, rules) == {}
+    age(failed, 10_000 * DAY)
+    assert prune.run(database, rules)[0] == 1
+    original = settings.layout.archive_of(lost) / "original.flac"
+    original.unlink()
+    work = settings.layout.work_of(lost)
+    work.mkdir()
+    age(work, 10_000 * DAY)
+    assert prune.run(database, rules)[0] == 1  # of the same job, but no original
+    assert [(one.kind, one.path) for one in orphans.find(database, rules)] == [(Kind.NO_FILE, original)]
+    assert (settings.layout.archive_of(kept) / "original.flac").exists()
+
+
 def test_a_quota_takes_the_oldest(database: Database, settings: Settings, make: Any) -> None:
     jobs = [make() for _ in range(3)]
     for number, job in enumerate(jobs):
