@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from ironclad import log
 from ironclad.db.embedded import EmbeddedServer
-from ironclad.errors import DatabaseUnavailable, IroncladError
+from ironclad.errors import AlreadyRunning, DatabaseUnavailable, IroncladError
 from ironclad.jobs import control, notices
 from ironclad.ops import backup, health_log, orphans, prune
 
@@ -110,6 +110,8 @@ def _back_up(database: Database, settings: Settings) -> None:
         with backup.alone(settings):
             path = backup.dump(settings, database)
             gone = backup.prune(settings)
+    except AlreadyRunning:  # another backup, or a drill: no failure to wake anybody for, the next round looks again
+        raise
     except (IroncladError, OSError) as exc:
         data = {"detail": str(exc), **({"code": exc.code} if isinstance(exc, IroncladError) else {})}
         with database.session() as session:

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from ironclad.errors import DiskFull, IroncladError, NotAudio
+from ironclad.errors import AlreadyRunning, DiskFull, IroncladError, NotAudio
 from ironclad.jobs import control, lease, notices
 from ironclad.jobs.states import JobState
-from ironclad.ops import housekeeper
+from ironclad.ops import backup, housekeeper
 from ironclad.ops.disk import DiskFloor, Space
 from ironclad.ops.health import HealthBoard
 from ironclad.ops.metrics import Metrics
@@ -138,6 +138,16 @@ def test_kinds_of_plugins_are_warnings_by_default(database: Database) -> None:
         notices.publish(session, notices.Notice("press_hot", "press:1", data={"detail": "90 °C"}))
     (notice,) = written(database)
     assert notice.severity == "warning"
+
+
+def test_a_backup_that_waits_for_a_drill_has_not_failed(database: Database, settings: Settings) -> None:
+    settings.layout.create()
+    with backup.alone(settings), pytest.raises(AlreadyRunning):
+        housekeeper.tidy(database, settings)
+    assert backup.due(settings)
+    housekeeper.tidy(database, settings)
+    assert not backup.due(settings)
+    assert [one.kind for one in written(database)] == []
 
 
 def test_a_backup_that_fails_is_told_and_so_is_the_next_good_one(
