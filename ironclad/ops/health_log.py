@@ -7,6 +7,7 @@ is in the history too. Listeners of `ironclad_health` hear of each change.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from ironclad.db import jsonb
 from ironclad.ops.health import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     import psycopg
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 CHANNEL: Final = "ironclad_health"
 KEEP_DAYS: Final = 90
 _MOST_PENDING: Final = 1000
+_SETTLED_SECONDS: Final = 300.0
+"""After so long a service has reported every component that it has."""
 
 _BEFORE = "SELECT status FROM health WHERE service = %(service)s AND component = %(component)s FOR UPDATE"
 _UPSERT = (
@@ -38,6 +41,7 @@ _EVENT = (
     "(to_timestamp(%(since)s), %(service)s, %(component)s, %(before)s, %(status)s, %(detail)s, %(remedy)s)"
 )
 _FORGET = "DELETE FROM health WHERE service = %(service)s"
+_FORGET_OTHERS = f"{_FORGET} AND NOT component = ANY(%(components)s)"
 
 
 class HealthLog:
@@ -45,16 +49,22 @@ class HealthLog:
 
     Args:
         service: the name of its row in table `worker`.
+        monotonic: seconds that never go back.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._service = service
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self._swept = False
+        self._reported: set[str] = set()
         self._lock = threading.Lock()
         self._pending: deque[Component] = deque(maxlen=_MOST_PENDING)
 
     def note(self, component: Component) -> None:
         """A component changed."""
         with self._lock:
+            self._reported.add(jsonb.text(component.name))
             self._pending.append(component)
 
     def write(self, connection: psycopg.Connection[Any]) -> None:
@@ -62,13 +72,22 @@ class HealthLog:
         while True:
             with self._lock:
                 if not self._pending:
-                    return
+                    break
                 component = self._pending[0]
             with connection.transaction():
                 self._write(connection, component)
             with self._lock:
                 if self._pending and self._pending[0] is component:
                     self._pending.popleft()
+        if not self._swept and self._monotonic() - self._began >= _SETTLED_SECONDS:
+            self._sweep(connection)
+
+    def _sweep(self, connection: psycopg.Connection[Any]) -> None:
+        """Forget what only an earlier process had that was killed: a watch root, say, that was taken out since."""
+        with self._lock:
+            components = sorted(self._reported)
+        connection.execute(_FORGET_OTHERS, {"service": self._service, "components": components})
+        self._swept = True
 
     def forget(self, connection: psycopg.Connection[Any]) -> None:
         """The service stops: nothing of it is current any more. Its history stays."""

@@ -44,6 +44,11 @@ def changes(database: Database) -> list[tuple[str, str | None, str]]:
         return [(one.component, one.from_status, one.to_status) for one in reversed(health_log.history(session))]
 
 
+def current(database: Database) -> set[tuple[str, str]]:
+    with database.session() as session:
+        return {(one.service, one.component) for one in health_log.current(session)}
+
+
 def test_changes_become_rows_and_events_once(
     database: Database, connection: psycopg.Connection, board: HealthBoard, log: HealthLog
 ) -> None:
@@ -72,6 +77,25 @@ def test_a_restart_in_the_same_state_is_no_change(
     HealthBoard(again.note).degraded("disk", "low")
     again.write(connection)
     assert changes(database) == [("disk", None, "degraded")]
+
+
+def test_what_a_killed_process_left_and_nobody_has_any_more_is_forgotten(
+    database: Database, connection: psycopg.Connection, board: HealthBoard, log: HealthLog
+) -> None:
+    board.degraded("root 1", "low")
+    board.degraded("root 2", "away")
+    log.write(connection)
+    other = HealthLog("watch@there/1")
+    HealthBoard(other.note).degraded("root 2", "away")
+    other.write(connection)
+    now = 1000.0
+    again = HealthLog("watch@here/1", monotonic=lambda: now)
+    HealthBoard(again.note).degraded("root 1", "low")
+    again.write(connection)
+    assert len(current(database)) == 3  # what is not reported yet may still be
+    now += 300
+    again.write(connection)
+    assert current(database) == {("watch@here/1", "root 1"), ("watch@there/1", "root 2")}
 
 
 def test_what_happened_while_the_database_was_away_is_written_later_with_its_time(
