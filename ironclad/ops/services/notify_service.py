@@ -106,4 +106,6 @@ class Report:
         numbers = {"unrouted": view.unrouted, "pending": view.pending, "waiting": view.waiting, "dead": view.dead}
         for state, number in numbers.items():
             rows.labels(state).set(number)
-        self._metrics.gauge("ironclad_notify_outbox_oldest_age_seconds").set(view.oldest_seconds)
+        # Without a channel nothing is overdue: whoever hears of alerts by Prometheus alone is not told for ever.
+        overdue = view.oldest_seconds if self._settings.notify.channels else 0.0
+        self._metrics.gauge("ironclad_notify_outbox_oldest_age_seconds").set(overdue)
