@@ -165,16 +165,16 @@ def alert(session: Session, reference: str) -> AlertView:
 
 
 def told(session: Session, key: str) -> list[dict[str, Any]]:
-    """What became of each event of an alert on each channel, oldest first."""
+    """What became of each event of an alert on each channel, oldest first; of very many, the latest."""
     rows = session.execute(
         sa.text(
             "SELECT x.id, x.at, x.status, n.channel, n.state, n.reason, n.message_uuid, m.state AS message_state, "
             "m.answer FROM notice x LEFT JOIN notification n ON n.notice_id = x.id "
-            "LEFT JOIN message m USING (message_uuid) WHERE x.alert = :key ORDER BY x.id, n.channel LIMIT 200"
+            "LEFT JOIN message m USING (message_uuid) WHERE x.alert = :key ORDER BY x.id DESC, n.channel DESC LIMIT 200"
         ),
         {"key": key},
-    )
-    return [dict(row._mapping) for row in rows]  # noqa: SLF001 - its public name
+    ).all()
+    return [dict(row._mapping) for row in reversed(rows)]  # noqa: SLF001 - its public name
 
 
 def messages(session: Session, *, states: Sequence[str] = (), limit: int = 50) -> list[MessageView]:

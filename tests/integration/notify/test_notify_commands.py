@@ -69,6 +69,22 @@ def test_alerts_are_listed_shown_and_acknowledged(run: Callable[..., Any], desk:
     assert run("show", "nothing", fails=True)[0] == 5
 
 
+def test_of_what_changed_very_often_the_latest_is_shown(run: Callable[..., Any], desk: Callable[..., Desk]) -> None:
+    here = desk()
+    first = here.publish("disk_low", "disk")
+    here.rows(
+        "INSERT INTO notice (kind, alert, status, severity) SELECT kind, alert, status, severity FROM notice "
+        "CROSS JOIN generate_series(1, 250) WHERE id = :first",
+        first=first,
+    )
+    last = here.publish("disk_low", "disk", "resolved")
+    here.plan()
+    shown = [row["id"] for row in run("show", "disk")["told"]]
+    assert len(shown) == 200
+    assert shown == sorted(shown)
+    assert shown[-1] == last
+
+
 def test_silences_come_and_go(run: Callable[..., Any], desk: Callable[..., Desk]) -> None:
     assert desk() is not None
     number = run("silence", "add", "code=E_NOT_*", "user=ana", "--for", "2h", "--comment", "known")["silence"]

@@ -23,6 +23,10 @@ def fails() -> Reply:
     raise ZeroDivisionError("a bug")
 
 
+def no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     paths: dict[str, Callable[[], Reply]] = {
@@ -117,6 +121,17 @@ def test_more_clients_than_slots_are_turned_away_at_once() -> None:
         assert client.recv(100).startswith(b"HTTP/1.0 200")
         client.close()
     endpoint.close()
+
+
+def test_clients_for_whom_no_thread_could_be_started_take_no_slot(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(20):  # more than there are slots
+            with socket.create_connection(("127.0.0.1", endpoint.port), timeout=PATIENT) as client:
+                assert client.recv(1) == b""
+    assert ask(endpoint, "GET", "/metrics")[0] == HTTPStatus.OK
 
 
 def test_a_taken_port_has_its_own_error(endpoint: Endpoint) -> None:
