@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import signal
@@ -35,6 +36,8 @@ _THREADS = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+_SHORT = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Too many processes or open files, or no memory: that passes, and says nothing of the engine."""
 _QUEUED_LINES = 256
 _STDERR_BYTES = 64 * 1024
 _EXIT_SECONDS = 5.0
@@ -51,7 +54,9 @@ def clean_environment(environ: Mapping[str, str], threads: int) -> dict[str, str
 
 
 class Child:
-    """A running child. `start` returns when the process exists; raises `PluginBroken` if it cannot be started.
+    """A running child. `start` returns when the process exists.
+
+    It raises `PluginBroken` if there can be none, `EngineDied` if the machine has no room for one now.
 
     One thread starts it, reads its lines and waits for its end. The kernel's parent-death signal belongs to the
     *thread* that started a process, so that thread must live as long as the child does.
@@ -78,7 +83,8 @@ class Child:
         self._thread.start()
         self._started.wait()
         if self._error is not None:
-            raise PluginBroken(f"its interpreter cannot be started: {self._error}") from self._error
+            kind = EngineDied if self._error.errno in _SHORT else PluginBroken
+            raise kind(f"its interpreter cannot be started: {self._error}") from self._error
 
     @property
     def pid(self) -> int:

@@ -379,6 +379,24 @@ def test_a_second_thread_is_refused(host: Start, request_for: Ask) -> None:
     engine.ping()
 
 
+def test_a_machine_without_room_for_a_process_is_not_a_broken_plugin(
+    build: Callable[..., EngineHost], request_for: Ask
+) -> None:
+    refused, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    engine = build("Echo")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # one of the limits that are reached now and then
+    try:
+        with pytest.raises(errors.EngineDied, match=r"cannot be started: .*open files") as caught:
+            engine.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (refused, hard))
+    assert caught.value.retryable
+    with build("Echo") as another:
+        assert another.separate(request_for()).stems
+
+
 def test_weights_that_were_replaced_while_a_recording_waited_are_not_taken_for_those_it_meant(
     request_for: Ask, tmp_path: Path
 ) -> None:
