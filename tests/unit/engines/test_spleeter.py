@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tarfile
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import bundles
 import numpy as np
 import pytest
 import tiny_models
-from ironclad_engine_spleeter import checkpoint, graphs, spectra
+from ironclad_engine_spleeter import checkpoint, graphs, reference, spectra
 from ironclad_engine_spleeter.plugin import ironclad_engines
 from ironclad_engine_spleeter.recipes import FRAMES, HOP, RATE, RECIPES, WINDOW
 from ironclad_engine_spleeter.separator import SpleeterSeparator
@@ -297,6 +298,46 @@ def test_what_progress_raises_ends_it(model: Callable[[str], Path]) -> None:
     with pytest.raises(KeyboardInterrupt):
         engine.separate(Reader(1000), sinks, PARAMS, stop, lambda: False)
     assert sinks.blocks == []
+
+
+def test_tensorflow_is_not_left_at_work_on_a_song_that_was_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.index").touch()
+    began, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow:
+        """As TensorFlow: nothing stops it but its end, or that of the process."""
+
+        def separate(self, wave: Any) -> dict[str, Any]:
+            began.set()
+            assert release.wait(60)
+            ended.set()
+            return {"vocals": wave}
+
+    class Stop(Exception):
+        """Raised out of progress."""
+
+    def cancel(_share: float) -> None:
+        raise Stop
+
+    engine = reference.Reference(tmp_path, "2stems")
+    monkeypatch.setattr(engine, "_separator", lambda *_args, **_names: Slow())
+    told = threading.Event()
+
+    def song() -> None:
+        with pytest.raises(Stop):
+            engine.separate(np.zeros((2, 4096), np.float32), "11kHz", wiener=False, waiting=cancel)
+        assert ended.is_set(), "the next song would have been separated beside it"
+        told.set()
+
+    thread = threading.Thread(target=song)
+    thread.start()
+    assert began.wait(60)
+    thread.join(0.5)  # more than twice as long as it takes to be asked
+    release.set()
+    thread.join(60)
+    assert told.is_set()
 
 
 def test_the_declaration_pins_what_is_published() -> None:

@@ -58,8 +58,8 @@ class Reference:
     ) -> Mapping[str, Samples]:
         """Stems `(channels, frames)` of a mixture `(channels, frames)`.
 
-        `waiting` gets a share that grows with the processor time used. What it raises ends the wait, not TensorFlow:
-        who cancels ends the process.
+        `waiting` gets a share that grows with the processor time used. What it raises goes on when TensorFlow is done,
+        which nothing else stops: who cancels and will not wait ends the process.
         """
         made: dict[str, Samples] = {}
         failed: list[BaseException] = []
@@ -74,9 +74,13 @@ class Reference:
         thread = threading.Thread(target=work, name="tensorflow", daemon=True)
         began = time.process_time()
         thread.start()
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            waiting(1 - math.exp((began - time.process_time()) / _USUAL_SECONDS))
+        try:
+            while thread.is_alive():
+                thread.join(_POLL_SECONDS)
+                waiting(1 - math.exp((began - time.process_time()) / _USUAL_SECONDS))
+        except BaseException:
+            thread.join()  # a host that said it is free would run two songs at once, through one graph
+            raise
         if failed:
             raise failed[0]
         return made
