@@ -304,13 +304,12 @@ def test_tensorflow_is_not_left_at_work_on_a_song_that_was_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model.index").touch()
-    began, release, ended = threading.Event(), threading.Event(), threading.Event()
+    asked, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     class Slow:
         """As TensorFlow: nothing stops it but its end, or that of the process."""
 
         def separate(self, wave: Any) -> dict[str, Any]:
-            began.set()
             assert release.wait(60)
             ended.set()
             return {"vocals": wave}
@@ -319,6 +318,7 @@ def test_tensorflow_is_not_left_at_work_on_a_song_that_was_cancelled(
         """Raised out of progress."""
 
     def cancel(_share: float) -> None:
+        asked.set()
         raise Stop
 
     engine = reference.Reference(tmp_path, "2stems")
@@ -333,8 +333,8 @@ def test_tensorflow_is_not_left_at_work_on_a_song_that_was_cancelled(
 
     thread = threading.Thread(target=song)
     thread.start()
-    assert began.wait(60)
-    thread.join(0.5)  # more than twice as long as it takes to be asked
+    assert asked.wait(60)
+    thread.join(0.5)  # time to end too early
     release.set()
     thread.join(60)
     assert told.is_set()
