@@ -58,9 +58,9 @@ class Notifier:
         """One line for the operator."""
         self.send(f"STATUS={_line(status)}")
 
-    def watchdog(self) -> None:
-        """Still alive."""
-        self.send("WATCHDOG=1")
+    def watchdog(self, *, ready: bool = False) -> None:
+        """Still alive; and `ready`, should the manager's queue have been full when that was said."""
+        self.send("WATCHDOG=1", *(["READY=1"] if ready else []))
 
     def stopping(self) -> None:
         """Stopping has begun."""

@@ -218,7 +218,7 @@ class ServiceRuntime:
         def beat() -> None:
             while not done.wait(seconds / 2):
                 if self.health.live:
-                    self._notifier.watchdog()
+                    self._notifier.watchdog(ready=self._announced_ready and not self.stopping.is_set())
 
         thread = threading.Thread(target=beat, name="watchdog", daemon=True)
         thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from ironclad.errors import AlreadyRunning, NotFound, PortInUse
 from ironclad.ops import directory
 from ironclad.ops import service as service_module
 from ironclad.ops.notify_socket import NotifySocket
+from ironclad.ops.sdnotify import sockaddr
 from ironclad.ops.service import EXIT_CONFIG, EXIT_FAILURE, EXIT_TEMPORARY, SUPERVISOR_VARIABLE, ServiceRuntime
 
 if TYPE_CHECKING:
@@ -38,12 +40,24 @@ PATIENCE = 60.0
 SCRIPT = str(Path(__file__).with_name("runtime_script.py"))
 
 
+def fill(manager: NotifySocket) -> None:
+    """Leave no room for a message: the kernel's default is eleven (net.unix.max_dgram_qlen)."""
+    with (
+        contextlib.suppress(BlockingIOError),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as others,
+    ):
+        while True:
+            others.sendto(b"STATUS=of another service", sockaddr(manager.address))
+
+
 class Process:
     """A service in a process, and the manager's end of its notifications."""
 
-    def __init__(self, settings: Settings, kind: str, **environment: str) -> None:
+    def __init__(self, settings: Settings, kind: str, *, full: bool = False, **environment: str) -> None:
         self.run = settings.layout.run
         self.socket = NotifySocket()
+        if full:
+            fill(self.socket)
         variables = {
             **os.environ,
             "IRONCLAD_DATA_DIR": str(settings.layout.root),
@@ -84,8 +98,8 @@ def start(plain_settings: Settings) -> Iterator[Start]:
     """Starts services."""
     started: list[Process] = []
 
-    def begin(kind: str, **environment: str) -> Process:
-        started.append(Process(plain_settings, kind, **environment))
+    def begin(kind: str, *, full: bool = False, **environment: str) -> Process:
+        started.append(Process(plain_settings, kind, full=full, **environment))
         return started[-1]
 
     yield begin
@@ -121,8 +135,6 @@ def test_not_ready_before_it_says_so(start: Start, until: Until) -> None:
 def test_a_second_signal_ends_it_at_once(start: Start, until: Until) -> None:
     service = start("stubborn")
     until(lambda: service.has("READY", "1"), "READY")
-    service.process.terminate()
-    until(lambda: service.has("STOPPING", "1"), "STOPPING")
     service.process.terminate()
     assert service.process.wait(PATIENCE) == 128 + signal.SIGTERM
 
@@ -162,6 +174,15 @@ def test_the_watchdog_hears_from_it_unless_it_hangs(start: Start, until: Until) 
     hung.heard.clear()
     threading.Event().wait(0.6)  # silence is what is to be seen, so it takes its time
     assert not hung.has("WATCHDOG", "1")
+
+
+def test_being_ready_is_said_again_where_the_manager_had_no_room_to_hear_it(start: Start, until: Until) -> None:
+    """Else it is killed as one that does not start, at work."""
+    service = start("steady", full=True, WATCHDOG_USEC="200000")
+    assert service.process.stdout is not None
+    assert any(json.loads(line)["event"] == "service_ready" for line in service.process.stdout)
+    list(service.socket.receive())
+    until(lambda: service.has("READY", "1"), "READY")
 
 
 @pytest.mark.parametrize(
