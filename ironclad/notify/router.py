@@ -28,7 +28,8 @@ class _Known:
     """An alert, as far as routing needs it."""
 
     firing_id: int | None
-    changed_at: datetime
+    last_id: int
+    """The last event of it that was routed. Not its time: clocks are set back."""
 
 
 def route(session: Session, router: Router, channels: frozenset[str], now: datetime) -> int:
@@ -72,9 +73,13 @@ def _known(session: Session, events: Sequence[Event]) -> tuple[dict[str, _Known]
     """The alerts that the events are about, and where the events that made them fire went."""
     keys = list({event.alert for event in events if event.status is not Status.NOTE})
     rows = session.execute(
-        sa.text("SELECT key, firing_id, changed_at FROM alert WHERE key = ANY(:keys)"), {"keys": keys}
+        sa.text(
+            "SELECT key, firing_id, coalesce((SELECT max(x.id) FROM notice x WHERE x.alert = key "
+            "AND x.routed_at IS NOT NULL), 0) AS last_id FROM alert WHERE key = ANY(:keys)"
+        ),
+        {"keys": keys},
     )
-    alerts = {row.key: _Known(row.firing_id, row.changed_at) for row in rows}
+    alerts = {row.key: _Known(row.firing_id, row.last_id) for row in rows}
     over = {event.alert for event in events if event.status is Status.RESOLVED}
     ids = [known.firing_id for key, known in alerts.items() if key in over and known.firing_id is not None]
     placed: dict[int, tuple[Target, ...]] = {}
@@ -94,12 +99,12 @@ def _known(session: Session, events: Sequence[Event]) -> tuple[dict[str, _Known]
 def _change(event: Event, alerts: dict[str, _Known], changed: dict[str, dict[str, Any]], now: datetime) -> None:
     """Note what an event makes of its alert; an event that is routed anew changes nothing that came after it."""
     known = alerts.get(event.alert)
-    if event.status is Status.NOTE or (known is not None and event.at < known.changed_at):
+    if event.status is Status.NOTE or (known is not None and event.id < known.last_id):
         return
     if event.status is Status.RESOLVED and known is None:
         return  # of something that was never wrong
     firing_id = event.id if event.status is Status.FIRING else known.firing_id if known else None
-    alerts[event.alert] = _Known(firing_id, event.at)
+    alerts[event.alert] = _Known(firing_id, event.id)
     changed[event.alert] = {
         "key": event.alert, "kind": event.kind, "status": event.status.value, "severity": event.severity.value,
         "labels": jsonb.dumps(dict(event.labels)), "data": jsonb.dumps(dict(event.data)), "firing": firing_id,

@@ -337,6 +337,27 @@ def test_the_first_channel_hears_of_the_last_hour_and_not_of_what_failed_before(
     assert [record["alert"] for record in message.body["alerts"]] == ["fresh"]
 
 
+def test_what_ends_after_the_clock_was_set_back_has_ended(desk: Callable[..., Desk]) -> None:
+    here = desk()
+    here.publish("disk_low", "disk")
+    assert len(here.plan(30)) == 1
+    here.later(-7200).publish("disk_low", "disk", "resolved")
+    assert [message.title[:10] for message in here.plan(7200 + 300)] == ["[RESOLVED]"]
+    assert [row.status for row in here.rows("SELECT status FROM alert")] == ["resolved"]
+    assert here.plan(5 * 3600) == []
+
+
+def test_what_is_routed_anew_does_not_fire_again_though_it_is_over(desk: Callable[..., Desk]) -> None:
+    here = desk(channels={"old": {"url": "json://h/"}})
+    first = here.publish("disk_low", "disk")
+    here.plan()
+    here.publish("disk_low", "disk", "resolved")
+    here.plan()
+    here.rows("UPDATE notice SET routed_at = NULL WHERE id = :first", first=first)
+    here.plan()
+    assert [row.status for row in here.rows("SELECT status FROM alert")] == ["resolved"]
+
+
 def test_settings_that_change_lose_nothing(desk: Callable[..., Desk]) -> None:
     here = desk(channels={"old": {"url": "json://h/"}})
     here.publish()
