@@ -39,7 +39,7 @@ class Cockpit:
             assert time.monotonic() < deadline, "the cockpit still waits for answers"
             await self.pilot.pause(0)  # until all messages that were there are handled
             app = self.app
-            answered = app.settled or (app.trouble is not None and app._asker.idle)
+            answered = app.settled or (app.trouble is not None and app._asker.idle and app._doer.idle)
             screen = app.screen
             drawn = screen._compositor.root is screen and not screen._layout_required
             handled = not app.message_queue_size and not screen.message_queue_size

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from typing import TYPE_CHECKING, Any
+
 from cockpit import Cockpit, cockpit
 from staged import Staged, uuid
 
-from ironclad.errors import IllegalTransition
+from ironclad.errors import DatabaseUnavailable, IllegalTransition
 from ironclad_tui.screens.jobs import JobsScreen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from ironclad_tui.source import Done
 
 
 def jobs_of(driver: Cockpit) -> JobsScreen:
@@ -70,6 +79,73 @@ def test_hold_and_release() -> None:
     async def visit(driver: Cockpit) -> None:
         await driver.press("2", "o", "u", "O")
         assert [action for action, _, _ in source.acted] == ["hold", "release", "release"]
+
+    cockpit(source, visit)
+
+
+class Hesitant(Staged):
+    """Its first action takes until it may go on."""
+
+    def __init__(self) -> None:
+        super().__init__("busy")
+        self.go_on = threading.Event()
+
+    def act(self, action: str, job_uuids: Sequence[UUID], **options: Any) -> Done:
+        assert self.go_on.wait(60)
+        return super().act(action, job_uuids, **options)
+
+    def pause(self, pool: str | None, *, paused: bool) -> None:
+        assert self.go_on.wait(60)
+        super().pause(pool, paused=paused)
+
+
+async def given(driver: Cockpit, *keys: str) -> None:
+    """Press keys while an action takes long: nothing settles."""
+    for key in keys:
+        driver._send(key)
+        for _ in range(3):
+            await driver.pilot.pause(0)
+
+
+def test_every_job_is_acted_on_however_long_the_first_one_takes() -> None:
+    source = Hesitant()
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2")
+        await given(driver, "o", "j", "o", "j", "o", "O")
+        source.go_on.set()
+        await driver.settle()
+        first, second, third = (uuid(10_000 - number) for number in (1, 2, 3))
+        assert source.acted == [
+            ("hold", (first,), {}), ("hold", (second,), {}), ("hold", (third,), {}), ("release", (third,), {}),
+        ]  # fmt: skip
+        assert [toast for toast in driver.toasts() if "held" in toast] == ["1 job held. [u] takes it back."] * 3
+
+    cockpit(source, visit)
+
+
+def test_every_pool_is_paused_however_long_the_first_one_takes() -> None:
+    source = Hesitant()
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("4")
+        await given(driver, "p", "j", "p", "P")
+        source.go_on.set()
+        await driver.settle()
+        assert source.paused == [("cpu", True), ("gpu", False), (None, True)]
+
+    cockpit(source, visit)
+
+
+def test_an_action_that_the_lost_database_never_heard_of_is_not_passed_over() -> None:
+    source = Staged("busy")
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press("2")
+        source.error = DatabaseUnavailable("connection refused")
+        await driver.press("r")
+        assert "Not connected" in driver.frame()
+        assert [toast for toast in driver.toasts() if "What you asked for is not tried again." in toast]
 
     cockpit(source, visit)
 

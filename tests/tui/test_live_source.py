@@ -318,6 +318,19 @@ def test_sounds_are_measured_from_the_files(bench: Bench, make_song: Callable[..
     assert original.bands_db != instrumental.bands_db
 
 
+def test_a_cover_beside_the_files_is_no_sound(bench: Bench, make_song: Callable[..., Path]) -> None:
+    job, source, output = bench.job("succeeded"), bench.source(), bench.settings.layout.output
+    make_song(output / "a.flac", seconds=1.0)
+    (output / "cover.jpg").write_bytes(synth.cover_art(1, 64))
+    for kind, name in (("cover:instrumental", "cover.jpg"), ("instrumental", "a.flac")):
+        bench.sql(
+            "INSERT INTO artifact (artifact_uuid, job_uuid, attempt, kind, path, size, blake3, state) VALUES "
+            "(gen_random_uuid(), :job, 1, :kind, :path, 7, 'b', 'published')",
+            job=job, kind=kind, path=str(output / name),
+        )  # fmt: skip
+    assert [name for name, _ in source.sketches(job)] == ["instrumental"]
+
+
 def test_the_cover_is_found_where_the_stage_keeps_it_and_else_in_the_library(bench: Bench) -> None:
     job, source, layout = bench.job("succeeded"), bench.source(), bench.settings.layout
     assert source.art(job) is None

@@ -18,7 +18,7 @@ from ironclad.jobs.feed import Notice
 from ironclad.jobs.listing import Sort
 from ironclad_tui import serve
 from ironclad_tui.app import IroncladApp
-from ironclad_tui.background import Asker, Listener
+from ironclad_tui.background import Asker, Doer, Listener
 from ironclad_tui.messages import Changed, Listening
 from ironclad_tui.prefs import Prefs
 from ironclad_tui.text import Span, bar, safe, safe_end, spark, state
@@ -172,7 +172,8 @@ class FakeBackground:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Callable[[], None]]] = []
 
-    def run(self, what: str, _call: object, _then: object, finished: Callable[[], None]) -> None:
+    def run(self, what: str, _call: object, _then: object, finished: Callable[[], None], *, deed: bool = False) -> None:
+        del deed
         self.calls.append((what, finished))
 
 
@@ -188,6 +189,20 @@ def test_a_question_is_never_asked_twice_at_once() -> None:
     background.calls[1][1]()
     assert asker.idle
     assert len(background.calls) == 2
+
+
+def test_deeds_of_a_line_are_all_done_one_after_the_other() -> None:
+    background = FakeBackground()
+    doer = Doer(background)  # type: ignore[arg-type]  # only `run` is used
+    for _ in range(3):
+        doer.do("jobs", int, print)
+    doer.do("pause", int, print)
+    assert [what for what, _ in background.calls] == ["jobs", "pause"]
+    for done in range(4):
+        assert not doer.idle
+        background.calls[done][1]()
+    assert [what for what, _ in background.calls] == ["jobs", "pause", "jobs", "jobs"]
+    assert doer.idle
 
 
 def test_an_answer_that_comes_after_the_end_is_dropped() -> None:

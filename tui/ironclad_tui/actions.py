@@ -77,8 +77,8 @@ class Actions:
         self._app.push_screen(Choose("Replay from", list(helps.items()), chosen="separate"), staged)
 
     def _do(self, action: str, jobs: Sequence[UUID], options: dict[str, Any]) -> None:
-        self._app.ask(
-            f"act {action}",
+        self._app.do(
+            "jobs",
             lambda: self._app.source.act(action, jobs, **options),
             lambda done: self._told(action, done),
         )
@@ -112,7 +112,7 @@ class Actions:
 
         def answered(yes: bool | None) -> None:  # noqa: FBT001 - Textual's callback
             if yes:
-                self._app.ask(f"letters {action}", lambda: self._app.source.settle(action, letters), told)
+                self._app.do("letters", lambda: self._app.source.settle(action, letters), told)
 
         question = f"{verb} {what}{again}?"
         self._app.push_screen(Confirm(question, [f"{'It' if len(letters) == 1 else 'Each'} {effect}."]), answered)
@@ -144,7 +144,7 @@ class Actions:
 
         def answered(yes: bool | None) -> None:  # noqa: FBT001 - Textual's callback
             if yes:
-                self._app.ask("pause", lambda: self._app.source.pause(None, paused=True), paused)
+                self._app.do("pause", lambda: self._app.source.pause(None, paused=True), paused)
 
         self._app.push_screen(Confirm("Drain the pipeline?", details), answered)
 
@@ -169,7 +169,7 @@ class Actions:
             self._app.say(f"Pool {pool} runs {how}; what runs is finished. [u] takes it back.")
             self._app.happened()
 
-        self._app.ask("slots", lambda: self._app.source.set_slots(pool, number), told)
+        self._app.do("slots", lambda: self._app.source.set_slots(pool, number), told)
 
     def pause(self, pool: str | None, *, paused: bool) -> None:
         """Pause or resume a pool, or the pipeline."""
@@ -181,4 +181,4 @@ class Actions:
             self._app.say(f"{what} {ends} [u] takes it back.")
             self._app.happened()
 
-        self._app.ask("pause", lambda: self._app.source.pause(pool, paused=paused), told)
+        self._app.do("pause", lambda: self._app.source.pause(pool, paused=paused), told)

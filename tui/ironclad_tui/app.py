@@ -16,7 +16,7 @@ from textual.widgets import Input
 
 from ironclad.errors import DatabaseUnavailable, IroncladError, SchemaMismatch
 from ironclad_tui.actions import Actions
-from ironclad_tui.background import Asker, Background, Listener
+from ironclad_tui.background import Asker, Background, Doer, Listener
 from ironclad_tui.replay import RecordedSource
 from ironclad_tui.screens.base import SCREENS, CockpitScreen
 from ironclad_tui.screens.dialogs import Choose, Help
@@ -97,6 +97,7 @@ class IroncladApp(App[None]):
         self.actions = Actions(self)
         self.background = Background(self)
         self._asker = Asker(self.background)
+        self._doer = Doer(self.background)
         self._listener = Listener(self, source.listen)
         self.draining = False
         """Whether somebody here waits until nothing runs."""
@@ -125,6 +126,10 @@ class IroncladApp(App[None]):
         """Ask in the background, whatever screen is shown."""
         self._asker.ask(what, call, then)
 
+    def do(self, line: str, call: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Have something changed in the background, after what was asked for before in the same line."""
+        self._doer.do(line, call, then)
+
     def on_fetched(self, message: Fetched) -> None:
         """An answer."""
         message.then(message.value)
@@ -138,6 +143,8 @@ class IroncladApp(App[None]):
             if type(error) is not type(self.trouble):
                 self.trouble = error
                 self._frame()
+            if message.deed:  # the banner's "It is tried again by itself" is about looking
+                self.say(f"{error} What you asked for is not tried again.", title=error.code, severity="error")
             return
         self.say(f"{error} {error.hint}", title=error.code, severity="error")
 
@@ -152,7 +159,8 @@ class IroncladApp(App[None]):
     def settled(self) -> bool:
         """Whether every question has its answer."""
         screens = [screen for screen in self.screen_stack if isinstance(screen, CockpitScreen)]
-        return self._asker.idle and all(screen.idle for screen in screens) and self.glance is not None
+        idle = self._asker.idle and self._doer.idle and all(screen.idle for screen in screens)
+        return idle and self.glance is not None
 
     # --- what happens ---
 

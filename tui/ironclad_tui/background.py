@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ironclad.errors import IroncladError, Unexpected
@@ -59,16 +60,23 @@ class Background:
         for thread in self._threads:
             thread.join(seconds)
 
-    def run(self, what: str, call: Callable[[], T], then: Callable[[T], None], finished: Callable[[], None]) -> None:
-        """Make the call in a thread; `then` gets its value in the app's thread, and `finished` follows in any case."""
+    def run(
+        self, what: str, call: Callable[[], T], then: Callable[[T], None], finished: Callable[[], None], *,
+        deed: bool = False,
+    ) -> None:  # fmt: skip
+        """Make the call in a thread; `then` gets its value in the app's thread, and `finished` follows in any case.
+
+        `deed`: it changes something, and nobody will ask for it again.
+        """
 
         def work() -> None:
             try:
                 value = call()
             except IroncladError as exc:
-                _post(self._app, Failed(what, exc, finished))
+                _post(self._app, Failed(what, exc, finished, deed=deed))
             except Exception as exc:  # noqa: BLE001 - shown as a toast, the cockpit stays
-                _post(self._app, Failed(what, Unexpected(f"{type(exc).__name__}: {exc}"), finished))
+                unforeseen = Unexpected(f"{type(exc).__name__}: {exc}")
+                _post(self._app, Failed(what, unforeseen, finished, deed=deed))
             else:
                 _post(self._app, Fetched(then, value, finished))
 
@@ -102,6 +110,40 @@ class Asker:
     def idle(self) -> bool:
         """Whether no answer is awaited."""
         return not self._busy
+
+
+class Doer:
+    """What is to be done, in lines: in a line one after the other, in their order, and none is left out.
+
+    Two questions for the same are one, but two actions are two: the second job that is held is not the first.
+    """
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._lines: dict[str, deque[tuple[Callable[[], Any], Callable[[Any], None]]]] = {}
+
+    def do(self, line: str, call: Callable[[], T], then: Callable[[T], None]) -> None:
+        """Have it done after what waits in this line; `then` gets what came of it."""
+        waiting = self._lines.setdefault(line, deque())
+        waiting.append((call, then))
+        if len(waiting) == 1:
+            self._begin(line)
+
+    def _begin(self, line: str) -> None:
+        call, then = self._lines[line][0]
+        self._background.run(line, call, then, lambda: self._finished(line), deed=True)
+
+    def _finished(self, line: str) -> None:
+        self._lines[line].popleft()
+        if self._lines[line]:
+            self._begin(line)
+        else:
+            del self._lines[line]
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is done."""
+        return not self._lines
 
 
 class Listener:

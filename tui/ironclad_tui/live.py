@@ -37,6 +37,8 @@ _LIBRARY_FILES: Final = 500
 _GROUP_PAGE: Final = 500
 _LETTERS: Final = 200
 _ART_POINTS: Final = (40, 40)
+_SILENT: Final = ("receipt:", "cover:")
+"""Begin the kinds of what is published beside a result and is no sound."""
 
 
 class LiveSource:
@@ -147,7 +149,7 @@ class LiveSource:
         files += [
             (file.kind, self._layout.output / file.path)
             for file in detail.artifacts
-            if file.state == "published" and not file.kind.startswith("receipt")
+            if file.state == "published" and not file.kind.startswith(_SILENT)
         ]
         wanted = limits(self._settings.limits)
         there = [(name, path) for name, path in files if path.is_file()]

@@ -21,11 +21,11 @@ class Fetched(Message):
 
 
 class Failed(Message):
-    """What was asked for could not be had."""
+    """What was asked for could not be had, or (`deed`) be done."""
 
-    def __init__(self, what: str, error: IroncladError, finished: Callable[[], None]) -> None:
+    def __init__(self, what: str, error: IroncladError, finished: Callable[[], None], *, deed: bool = False) -> None:
         super().__init__()
-        self.what, self.error, self.finished = what, error, finished
+        self.what, self.error, self.finished, self.deed = what, error, finished, deed
 
 
 class Changed(Message):
