@@ -13,7 +13,7 @@ import httpx
 
 from ironclad.metadata import images
 from ironclad.metadata.cache import DAY
-from ironclad.metadata.http import CachedService, Manners
+from ironclad.metadata.http import LONGEST_ID, CachedService, Manners
 from ironclad.metadata.model import Picture, PictureType
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class CoverArt(CachedService):
     def front(self, *, album_id: str | None = None, release_group_id: str | None = None) -> Picture | None:
         """The front cover of a release, else of its release group; None if the archive has neither."""
         for kind, mbid in (("release", album_id), ("release-group", release_group_id)):
-            content = self._content(kind, mbid) if mbid else None
+            content = self._content(kind, mbid) if mbid and len(mbid) <= LONGEST_ID else None
             info = images.identify(content) if content else None
             if content and info:
                 return Picture(PictureType.FRONT_COVER, info.mime, "", info.width, info.height, data=content)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _GONE = frozenset({400, 404, 410})
 """Answers that will not change: no such thing, or not an id."""
 _CHUNK = 1 << 16
+LONGEST_ID = 200
+"""Characters that an id may have to be asked for. MusicBrainz' have 36; tags may hold anything, and no address can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

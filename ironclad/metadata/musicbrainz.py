@@ -17,7 +17,7 @@ from musicbrainzngs import mbxml
 
 from ironclad.metadata.cache import DAY
 from ironclad.metadata.candidate import Candidate, from_recording
-from ironclad.metadata.http import CachedService, Manners
+from ironclad.metadata.http import LONGEST_ID, CachedService, Manners
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _INCLUDES = "artist-credits+releases+release-groups+media+isrcs"
 _SEARCH_LIMIT = "25"
+_LONGEST_WORDS = 200
+"""Characters of a title or name to search by: servers refuse long addresses, and nothing shorter is mistaken for it."""
 _LUCENE = frozenset('+-&|!(){}[]^"~*?:\\/')
 
 
@@ -50,13 +52,16 @@ class MusicBrainz(CachedService):
 
     def recording(self, recording_id: str) -> tuple[Candidate, ...]:
         """The releases of one recording; empty if there is no such recording."""
+        if len(recording_id) > LONGEST_ID:
+            return ()
         found = self._ask(f"/ws/2/recording/{quote(recording_id, safe='')}", {"inc": _INCLUDES})
         return _candidates([found["recording"]]) if found and "recording" in found else ()
 
     def search(self, *, title: str, artist: str, album: str = "", album_id: str = "") -> tuple[Candidate, ...]:
         """Recordings by words, and those on one release if its id is known."""
-        terms = {"recording": title, "artist": artist, "reid": album_id, "release": "" if album_id else album}
-        query = " AND ".join(f'{name}:"{_escaped(text)}"' for name, text in terms.items() if text)
+        reid = album_id if len(album_id) <= LONGEST_ID else ""
+        terms = {"recording": title, "artist": artist, "reid": reid, "release": "" if reid else album}
+        query = " AND ".join(f'{name}:"{_escaped(_begun(text))}"' for name, text in terms.items() if text)
         found = self._ask("/ws/2/recording", {"query": query, "limit": _SEARCH_LIMIT})
         return _candidates(found.get("recording-list", [])) if found else ()
 
@@ -100,6 +105,11 @@ def _candidates(recordings: list[Any]) -> tuple[Candidate, ...]:
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
     return tuple(found)
+
+
+def _begun(text: str) -> str:
+    """As many whole words from the beginning as a search needs: tags may hold a whole novel."""
+    return text if len(text) <= _LONGEST_WORDS else text[:_LONGEST_WORDS].rpartition(" ")[0] or text[:_LONGEST_WORDS]
 
 
 def _escaped(text: str) -> str:

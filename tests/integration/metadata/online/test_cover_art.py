@@ -54,6 +54,11 @@ def test_else_that_of_its_group_and_misses_are_kept(covers: Callable[[], CoverAr
     assert len(service.asked) == 2
 
 
+def test_an_id_that_cannot_be_one_is_not_asked_for(covers: Callable[[], CoverArt], service: Any) -> None:
+    assert covers().front(album_id="x" * 100_000, release_group_id="rg1") is not None
+    assert [asked.path for asked in service.asked] == ["/release-group/rg1/front-1200"]
+
+
 @pytest.mark.parametrize("fault", ["503", "cut", "half", "html"])
 def test_a_fault_is_asked_again(fault: str, covers: Callable[[], CoverArt], service: Any) -> None:
     service.faults.append(fault)

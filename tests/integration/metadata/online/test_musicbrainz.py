@@ -54,6 +54,19 @@ def test_an_id_cannot_leave_its_place_in_the_path(client: Client, service: Any) 
     assert service.asked[0].path == "/ws/2/recording/..%2F..%2Fevil%3Fx%3D1"
 
 
+def test_tags_that_hold_a_novel_fail_nothing(client: Client, service: Any) -> None:
+    novel = "日本 " * 30_000
+    assert client().recording(novel) == ()
+    assert client().search(title="Song", artist="Ann", album="Album", album_id=novel)
+    tags = TrackTags(title=novel, artists=(novel,), musicbrainz_recording_id=novel)
+    assert look_up(tags, 210.0, client()).status is Status.AMBIGUOUS
+    assert [asked.path for asked in service.asked] == ["/ws/2/recording"] * 2
+    first, second = (asked.query["query"][0] for asked in service.asked)
+    assert first == 'recording:"Song" AND artist:"Ann" AND release:"Album"'
+    begun = " ".join(["日本"] * 66)
+    assert second == f'recording:"{begun}" AND artist:"{begun}"'
+
+
 @pytest.mark.parametrize("fault", ["503", "502", "slow", "drop", "cut", "half", "html", "other"])
 def test_a_fault_is_asked_again(fault: str, client: Client, service: Any) -> None:
     service.faults.append(fault)
