@@ -117,21 +117,23 @@ class Hub:
         kind = "job" if "job" in data else "installation"
         number = f"id: {int(data['id'])}\n" if "id" in data else ""
         message = f"event: {kind}\n{number}data: {json.dumps(data)}\n\n".encode()
-        user = None
+        user, unknown = None, False
         if kind == "job" and not all(listener.bearer.everybody for listener in listeners):
-            user = self._user(UUID(str(data["job"])))
+            try:
+                user = self._user(UUID(str(data["job"])))
+            except DatabaseUnavailable:  # it may be theirs: let them look
+                unknown = True
         for listener in listeners:
             if listener.bearer.everybody or (user is not None and listener.bearer.sees(user)):
                 listener.put(message)
+            elif unknown:
+                listener.put(RESET)
 
     def _user(self, job: UUID) -> str | None:
-        """Whose job it is; None if that cannot be told."""
+        """Whose job it is; None if there is no such job (any more). Raises `DatabaseUnavailable`."""
         if job not in self._users:
-            try:
-                with self._database.session() as session:
-                    found = session.scalar(sa.text("SELECT user_id FROM job WHERE job_uuid = :job"), {"job": job})
-            except DatabaseUnavailable:
-                return None
+            with self._database.session() as session:
+                found = session.scalar(sa.text("SELECT user_id FROM job WHERE job_uuid = :job"), {"job": job})
             if found is None:
                 return None
             self._users[job] = str(found)

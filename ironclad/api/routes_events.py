@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Final
 
 import anyio.to_thread
@@ -55,9 +56,10 @@ class _Stream(Response):
         self.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
         self._context = context
         self._listener = listener
+        self._checked = time.monotonic()
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the client or the service goes away."""
+        """Send events until the client or the service goes away, or the token is no longer valid."""
         gone = asyncio.ensure_future(_gone(receive))
         work = asyncio.ensure_future(self._work(send))
         try:
@@ -77,13 +79,17 @@ class _Stream(Response):
         await send({"type": "http.response.body", "body": b"" if not self._context.closing.begun else _END})
 
     async def _next(self) -> bytes | None:
+        # By the clock and not by the silence: where something always happens there is none.
+        if time.monotonic() - self._checked >= HEARTBEAT_SECONDS:
+            if not await anyio.to_thread.run_sync(self._still_valid):
+                return None
+            self._checked = time.monotonic()
         try:
             return await self._context.closing.first(self._listener.next(), HEARTBEAT_SECONDS)
         except Closed:
             return None
         except TimeoutError:
-            valid = await anyio.to_thread.run_sync(self._still_valid)
-            return _HEARTBEAT if valid else None
+            return _HEARTBEAT
 
     def _still_valid(self) -> bool:
         try:

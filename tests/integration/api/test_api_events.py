@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import api_lab
+import psycopg
 import pytest
 import sqlalchemy as sa
 from api_lab import Served
@@ -13,6 +15,8 @@ from api_lab import Served
 from ironclad.access import tokens
 from ironclad.access.roles import Role
 from ironclad.api import routes_events
+from ironclad.db.session import Database
+from ironclad.errors import DatabaseUnavailable
 from ironclad.jobs import control
 
 if TYPE_CHECKING:
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
     import httpx
 
     from ironclad.config import Settings
-    from ironclad.db.session import Database
 
 
 def events(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -75,6 +78,31 @@ def test_a_submitter_hears_of_own_jobs_only(served: Served, database: Database) 
         assert jobs - {None} == {str(mine)}
         hold(database, mine)
         assert {kind for kind, _ in until(heard, "held")} == {"job"}
+
+
+def test_a_submitter_is_told_to_look_when_it_cannot_be_told_whose_job_it_is(
+    served: Served, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Database.session
+
+    def in_use(asked: Database) -> Any:
+        """Every connection of the service is in use when the hub wants one."""
+        if threading.current_thread().name == "hub":
+            raise DatabaseUnavailable("All connections of this process are in use.")
+        return session(asked)
+
+    job = api_lab.job(database, served.settings)
+    with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
+        heard = events(answer)
+        assert next(heard)[0] == "reset"
+        api_lab.job(database, served.settings)
+        until(heard, "queued")  # so the feed is connected
+        with monkeypatch.context() as busy:
+            busy.setattr(Database, "session", in_use)
+            hold(database, job)
+            assert next(heard) == ("reset", {})
+        hold(database, job, held=False)
+        assert until(heard, "released")[-1][1]["job"] == str(job)
 
 
 def test_only_so_many_may_listen(api_settings: Callable[..., Settings], database: Database) -> None:
@@ -132,6 +160,38 @@ def test_what_somebody_else_sends_on_the_channel_ends_nothing(served: Served, da
                 session.execute(sa.text("SELECT pg_notify('ironclad_event', :payload)"), {"payload": payload})
         api_lab.job(database, served.settings)
         until(heard, "queued")
+
+
+def test_a_revoked_token_hears_no_more_however_much_happens(
+    served: Served, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes_events, "HEARTBEAT_SECONDS", 1.0)
+    over = threading.Event()
+
+    def keep_busy() -> None:
+        """Something happens far more often than a comment would come."""
+        with psycopg.connect(database.dsn, autocommit=True) as connection:
+            while not over.wait(0.1):
+                connection.execute("SELECT pg_notify('ironclad_event', '{}')")
+
+    busy = threading.Thread(target=keep_busy)
+    busy.start()
+    try:
+        with (
+            served.client(api_lab.token(database, Role.READ)) as client,
+            client.stream("GET", "/v1/events") as answer,
+        ):
+            heard = events(answer)
+            until(heard, "installation")
+            with database.session() as session:
+                (token,) = tokens.listed(session)
+                assert token.id is not None
+                tokens.revoke(session, token.id)
+            for count, _ in enumerate(heard):  # it ends
+                assert count < 300
+    finally:
+        over.set()
+        busy.join()
 
 
 def test_a_revoked_token_hears_no_more(served: Served, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
