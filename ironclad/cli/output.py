@@ -50,8 +50,16 @@ def stderr() -> Console:
 
 
 def print_json(data: Any, *, indent: int | None = 2) -> None:
-    """Print data as JSON: times in ISO 8601, paths and ids as text."""
-    sys.stdout.write(json.dumps(data, indent=indent, default=plain, ensure_ascii=False) + "\n")
+    """Print data as JSON: times in ISO 8601, paths and ids as text.
+
+    What standard output cannot hold is escaped: characters beyond its encoding, and bytes of names that are no UTF-8.
+    """
+    said = json.dumps(data, indent=indent, default=plain, ensure_ascii=False)
+    try:
+        said.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        said = json.dumps(data, indent=indent, default=plain)
+    sys.stdout.write(f"{said}\n")
     sys.stdout.flush()
 
 

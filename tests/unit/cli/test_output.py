@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -92,3 +94,14 @@ def test_remarks_never_reach_the_data(capsys: pytest.CaptureFixture[str]) -> Non
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "by the way [bold]\\x00\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "ascii"])
+def test_json_of_a_name_that_standard_output_cannot_hold_is_escaped(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    data = {"path": Path(os.fsdecode(b"/input/caf\xe9 \xe6\x97\xa5.flac")), "title": "é"}
+    output.print_json(data)
+    assert json.loads(written.getvalue().decode(encoding)) == {"path": str(data["path"]), "title": "é"}
