@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from ironclad import log
 from ironclad.config import load
 from ironclad.db.session import KEEPALIVES
 from ironclad.engines import admission, keeping
@@ -119,7 +120,10 @@ class WorkerService:
             self._engines = None
             wake_socket.close()
         if not stopping.is_set():
-            raise PrefectUnavailable(f"It has moved from {url} to {environment.api_url(self._settings)}.")
+            raise PrefectUnavailable(self._moved(url))
+
+    def _moved(self, url: str) -> str:
+        return f"It has moved from {url} to {environment.api_url(self._settings)}."
 
     def _server_url(self, stopping: threading.Event) -> str | None:
         """Where the server is; waits for one that has no fixed port to say so, and is None if stopped meanwhile."""
@@ -146,6 +150,8 @@ class WorkerService:
         def wait() -> None:
             while not stopping.wait(_LOOK_SECONDS) and environment.api_url(self._settings) == url:
                 pass
+            if not stopping.is_set():  # now: the worker may have to leave the hard way, without another word
+                log.get(worker=self._name, pool=self._pool).warning("prefect moved", detail=self._moved(url))
             worker.request_drain()
 
         def follow() -> None:
