@@ -119,7 +119,6 @@ def test_every_job_is_acted_on_however_long_the_first_one_takes() -> None:
         assert source.acted == [
             ("hold", (first,), {}), ("hold", (second,), {}), ("hold", (third,), {}), ("release", (third,), {}),
         ]  # fmt: skip
-        assert [toast for toast in driver.toasts() if "held" in toast] == ["1 job held. [u] takes it back."] * 3
 
     cockpit(source, visit)
 
