@@ -136,6 +136,8 @@ def test_a_second_signal_ends_it_at_once(start: Start, until: Until) -> None:
     service = start("stubborn")
     until(lambda: service.has("READY", "1"), "READY")
     service.process.terminate()
+    until(lambda: service.has("STOPPING", "1"), "STOPPING")
+    service.process.terminate()
     assert service.process.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
