@@ -56,15 +56,9 @@ def last(path: Path, lines: int, level: str) -> list[LogLine]:
         if status.st_ino in read or len(found) >= lines:
             continue  # it was renamed while we read
         read.add(status.st_ino)
-        more = looking.tail(one, lines - len(found), lambda line: worse(line, level), most_bytes=status.st_size)
+        more = looking.tail(one, lines - len(found), lambda line: looking.worse(line, level), most_bytes=status.st_size)
         found = [*more, *found]
     return found
-
-
-def worse(line: LogLine, level: str) -> bool:
-    """Whether a line has this level or a worse one; a job's own lines have none, and are always shown."""
-    levels = ("debug", "info", "warning", "error", "critical")
-    return line.level not in levels or levels.index(line.level) >= levels.index(level)
 
 
 @dataclass(slots=True)

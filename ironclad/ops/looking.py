@@ -187,6 +187,11 @@ def _backwards(file: BinaryIO, most_bytes: int) -> Iterator[bytes]:
         yield rest
 
 
+def worse(line: LogLine, level: str) -> bool:
+    """Whether a line has this level or a worse one; a job's own lines have none and count always. "" is any level."""
+    return not level or line.level not in _LEVELS or _LEVELS.index(line.level) >= _LEVELS.index(level)
+
+
 def parse_line(raw: bytes) -> LogLine:
     """A line of a log; one that is no JSON becomes an event of level `output`."""
     text = raw.decode("utf-8", "replace")
@@ -214,11 +219,9 @@ def log(layout: Layout, *, service: str = "", level: str = "", job: str = "", li
         lines: at most.
     """
     found: list[LogLine] = []
-    least = _LEVELS.index(level) if level in _LEVELS else 0
 
     def wanted(line: LogLine) -> bool:
-        worse = line.level not in _LEVELS or _LEVELS.index(line.level) >= least
-        return worse and (not job or line.job_uuid.endswith(job))
+        return worse(line, level) and (not job or line.job_uuid.endswith(job))
 
     for path in sorted(layout.logs.glob("*.jsonl")):
         if service and path.stem != service:

@@ -87,7 +87,7 @@ def _follow(tails: list[logtail.Tail], level: str, one_job: bool, *, as_json: bo
 
 
 def _news(tails: list[logtail.Tail], level: str, *, as_json: bool) -> None:
-    news = [line for tail in tails for line in tail.news() if logtail.worse(line, level)]
+    news = [line for tail in tails for line in tail.news() if looking.worse(line, level)]
     _show(sorted(news, key=lambda line: line.at), as_json=as_json)
 
 
