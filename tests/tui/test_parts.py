@@ -13,13 +13,13 @@ from staged import HOSTILE, Staged, row
 from textual.color import Color
 
 from ironclad.cli.options import GlobalOptions
-from ironclad.errors import BadRequest
+from ironclad.errors import BadRequest, DatabaseUnavailable
 from ironclad.jobs.feed import Notice
 from ironclad.jobs.listing import Sort
 from ironclad_tui import serve
 from ironclad_tui.app import IroncladApp
 from ironclad_tui.background import Asker, Doer, Listener
-from ironclad_tui.messages import Changed, Listening
+from ironclad_tui.messages import Changed, Failed, Fetched, Listening
 from ironclad_tui.prefs import Prefs
 from ironclad_tui.text import Span, bar, safe, safe_end, spark, state
 from ironclad_tui.themes import THEMES
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ironclad.jobs.listing import JobRow
+    from ironclad_tui.screens.base import CockpitScreen
 
 
 def rows(first: int, last: int) -> tuple[JobRow, ...]:
@@ -224,6 +225,53 @@ def test_an_answer_that_comes_after_the_end_is_dropped() -> None:
     for _ in range(3):  # every thread still works
         app.background.run("next", finished.set, print, lambda: None)
     assert finished.wait(60)
+
+
+@pytest.mark.parametrize(("keys", "closed_by"), [("2", None), ("2j", "escape")])
+def test_a_screen_whose_widgets_have_gone_gets_no_answers(
+    keys: str, closed_by: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A screen that is taken away loses its widgets first; what comes in between finds nothing to be shown in."""
+    late: list[Fetched | Failed] = []
+    came: list[int] = []
+    errors: list[Exception] = []
+
+    def deliver(screen: CockpitScreen) -> None:
+        app = screen.cockpit
+        for message in late:
+            if isinstance(message, Fetched):
+                app.on_fetched(message)
+            else:
+                app.on_failed(message)
+        app.happened()
+        app._tick()
+
+    def unmounted(screen: CockpitScreen) -> None:
+        assert screen.is_attached
+        assert not screen.query("#head")
+        try:
+            deliver(screen)
+        except Exception as exc:  # noqa: BLE001 - raised here, it would keep the screen's task from ever ending
+            errors.append(exc)
+        came.append(len(late))
+
+    async def visit(driver: Cockpit) -> None:
+        await driver.press(*keys, *(["enter"] if closed_by else []))
+
+        def run(what: str, call: Callable[[], Any], then: Any, finished: Any, *, deed: bool = False) -> None:
+            late.append(Fetched(then, call(), finished))
+            late.append(Failed(what, DatabaseUnavailable("gone"), lambda: None, deed=deed))
+
+        monkeypatch.setattr(driver.app.background, "run", run)
+        driver.app.happened()
+        monkeypatch.setattr(type(driver.app.screen), "on_unmount", unmounted, raising=False)
+        if closed_by:
+            await driver.app.pop_screen()
+
+    cockpit(Staged("busy"), visit)
+    assert not errors
+    assert came
+    assert came[0] >= 4
 
 
 def test_many_events_are_few_messages() -> None:

@@ -131,12 +131,15 @@ class IroncladApp(App[None]):
         self._doer.do(line, call, then)
 
     def on_fetched(self, message: Fetched) -> None:
-        """An answer."""
-        message.then(message.value)
-        message.finished()
+        """An answer, unless the cockpit ends: then its widgets go one after the other while answers still come."""
+        if self.is_running:
+            message.then(message.value)
+            message.finished()
 
     def on_failed(self, message: Failed) -> None:
         """No answer: the banner says so when it is the database, a toast else."""
+        if not self.is_running:
+            return
         message.finished()
         error = message.error
         if isinstance(error, DatabaseUnavailable | SchemaMismatch):
@@ -177,11 +180,15 @@ class IroncladApp(App[None]):
 
     def happened(self) -> None:
         """Look at everything that is on the screen."""
+        if not self.is_running:
+            return
         self._changed = False
         self._look()
         self._reload_screen()
 
     def _tick(self) -> None:
+        if not self.is_running:
+            return
         self._fit_terminal()
         waited = self._now() - self._last_asked
         if self.trouble is not None:
@@ -225,7 +232,7 @@ class IroncladApp(App[None]):
 
     def _reload_screen(self) -> None:
         for screen in self.screen_stack[-2:]:
-            if isinstance(screen, CockpitScreen):
+            if isinstance(screen, CockpitScreen) and screen.stands:
                 screen.reload()
 
     # --- words ---

@@ -81,12 +81,20 @@ class CockpitScreen(Screen[None]):
         """Ask in the background; `then` gets the answer if the screen is still there."""
 
         def still(value: T) -> None:
-            if self.is_attached:
+            if self.stands:
                 then(value)
 
         if self._asker is None:
             self._asker = Asker(self.cockpit.background)
         self._asker.ask(what, call, still)
+
+    @property
+    def stands(self) -> bool:
+        """Whether its widgets are there: of a screen that is closed they go first, one after the other.
+
+        Textual says so of a widget that it takes away by `display`.
+        """
+        return self.is_attached and self.display
 
     @property
     def idle(self) -> bool:
@@ -133,7 +141,7 @@ class CockpitScreen(Screen[None]):
 
     def draw_frame(self) -> None:
         """Head and banner as things are now."""
-        if not self.is_mounted or not self.query("#head"):
+        if not self.is_mounted or not self.stands or not self.query("#head"):
             return
         app = self.cockpit
         place = next((f"{key} {title}" for key, _, title in SCREENS if title == self.HEADING), self.HEADING)
