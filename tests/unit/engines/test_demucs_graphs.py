@@ -16,9 +16,10 @@ from ironclad_engine_demucs import backends, graphs, reference, spectral, stream
 from ironclad_engine_demucs.bags import BAGS, Bag  # after the skip
 from ironclad_engine_demucs.folders import read_bag  # after the skip
 from ironclad_engine_demucs.plugin import ironclad_engines  # after the skip
+from ironclad_engine_demucs.separator import DemucsSeparator  # after the skip
 
 from ironclad.engines import ladder  # after the skip
-from ironclad.engines.host.api import EngineError  # after the skip
+from ironclad.engines.host.api import EngineError, LoadRequest  # after the skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,6 +249,20 @@ def test_nothing_of_it_imports_pytorch() -> None:
     assert {"ironclad_engine_demucs.streaming", "ironclad_engine_demucs.backends"} <= set(sys.modules)
     assert "torch" not in sys.modules
     assert "ironclad_engine_demucs.pytorch" not in sys.modules
+
+
+def test_a_graph_does_not_wait_for_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyTorch is installed beside the runtimes, importing it takes longer than everything else of a start."""
+    monkeypatch.setattr(backends, "installed", lambda: ["gains", "pytorch"])
+    monkeypatch.setitem(backends._PACKAGES, "gains", ("numpy",))  # type: ignore[index]  # a constant elsewhere
+    monkeypatch.setattr(backends, "_findings", lambda: None)
+    monkeypatch.setitem(sys.modules, "ironclad_engine_demucs.pytorch", None)  # importing it fails
+    monkeypatch.setitem(graphs.RUNTIMES, "gains", lambda *_, **__: Gains())  # type: ignore[arg-type]  # not a class
+    (tmp_path / "one.onnx").touch()
+    (tmp_path / "mine.yaml").write_text("models: [one]\n", encoding="utf-8")
+    separator = DemucsSeparator()
+    separator.load(LoadRequest("mine", str(tmp_path), "cpu"))
+    assert separator.backend == "gains"
 
 
 # --- a real graph in a real runtime -----------------------------------------------------------------------------------
