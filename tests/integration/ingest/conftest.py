@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -13,6 +14,7 @@ import pytest
 from sqlmodel import col, select
 
 from ironclad.db.tables import Job
+from ironclad.ingest.feed import EventFeed
 from ironclad.ingest.watcher import Watcher
 from ironclad.jobs.submit import NewJob
 
@@ -82,6 +84,16 @@ class Bench:
         path.write_bytes(content)
         return path
 
+    @contextlib.contextmanager
+    def writing(self, name: str, content: bytes = b"music") -> Iterator[Path]:
+        """A file that a program has open for writing: it is not taken in here, however long this takes."""
+        path = self.input / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            yield path
+
     def new(self, path: Path, mode: str = "move", **more: Any) -> NewJob:
         """What the watcher would hand over for a file."""
         return NewJob(
@@ -121,8 +133,11 @@ class Bench:
 
 
 @pytest.fixture
-def bench(database: Database, settings: Settings) -> Iterator[Bench]:
+def bench(database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """The database and settings with times short enough for tests."""
+    # A machine that stands still for some seconds has neither a file system without events nor a root out of reach.
+    monkeypatch.setattr(EventFeed.probe, "__defaults__", (DEADLINE,))
+    monkeypatch.setattr("ironclad.ingest.watcher._FIRST_LISTING_SECONDS", DEADLINE)
     bench = Bench(database, settings)
     bench.configure(stability_seconds=0.4, rescan_seconds=60.0, poll_seconds=0.2)
     yield bench

@@ -80,7 +80,7 @@ class Claimer:
         marker = self.tmp_path / f"marker-{self.runs}"
         command = ["strace", "-f", "-qq", "-e", f"trace={','.join(CALLS)}", *options]
         child = [sys.executable, "-c", CHILD, str(path), self.mode, str(marker), str(self.root)]
-        return subprocess.run([*command, *child], env=self.environment, capture_output=True, check=False, timeout=60)
+        return subprocess.run([*command, *child], env=self.environment, capture_output=True, check=False, timeout=250)
 
     def points(self) -> list[tuple[str, int]]:
         """Every call of the claim, as (name, how many-eth of that name in the process)."""

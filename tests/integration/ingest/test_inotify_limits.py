@@ -40,7 +40,7 @@ def under_limit(tmp_path: Path, limit: str, value: int) -> dict[str, Any]:
     script = f'echo {value} > /proc/sys/user/{limit} || exit 77; exec "$0" -c "$1" "$2"'
     command = ["unshare", "-U", "-r", "sh", "-c", script, sys.executable, CHILD, str(tmp_path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=250)
     except FileNotFoundError:
         pytest.skip("there is no unshare")
     if done.returncode == 77 or "unshare:" in done.stderr:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import mounts
 import pytest
 
+from ironclad.ingest import observations
 from ironclad.ingest.watch import How
 from ironclad.ingest.why import Verdict, why
 
@@ -22,12 +23,20 @@ def mounted(bench: Bench) -> Iterator[Path]:
         yield folder
 
 
+def _root_state(bench: Bench) -> dict[str, Any]:
+    with bench.database.session() as session:
+        return observations.root_state(session, str(bench.input))
+
+
 def test_an_unmounted_root_means_unknown_never_deleted(bench: Bench, mounted: Path) -> None:
-    bench.configure(stability_seconds=3.0, rescan_seconds=0.3)
+    bench.configure(stability_seconds=60.0)
     watching = bench.watch()
     path = bench.drop("ana/1.mp3")
     bench.until(lambda: why(bench.database, bench.settings, path).verdict is Verdict.GROWING)
+    watching.watcher._rescan()
+    bench.until(lambda: _root_state(bench).get("device"))  # it has seen something on the mount, and written that down
     mounts.unmount(mounted)
+    watching.watcher._rescan()
     bench.until(lambda: watching.watcher.status()[0].how is How.UNKNOWN)
     assert "mount" in watching.watcher.status()[0].reason
     told = why(bench.database, bench.settings, path)
@@ -35,9 +44,11 @@ def test_an_unmounted_root_means_unknown_never_deleted(bench: Bench, mounted: Pa
     assert bench.jobs() == []
 
     # A disk with something in it is a root again, whichever it is.
-    bench.drop("ana/2.mp3", b"2")
-    bench.until_jobs(1)
-    assert watching.watcher.status()[0].how is How.EVENTS
+    part = bench.drop("ana/2.mp3.part", b"2")
+    bench.until(lambda: watching.watcher.status()[0].how is How.EVENTS)
+    part.rename(part.with_suffix(""))
+    (job,) = bench.until_jobs(1)
+    assert job.relative_path == "2.mp3"
 
 
 def test_a_claim_is_not_refused_because_its_mount_is_gone(bench: Bench, mounted: Path) -> None:

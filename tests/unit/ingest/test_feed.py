@@ -128,7 +128,7 @@ def test_reading_makes_no_event(heard: Heard) -> None:
 
 
 def test_the_probe_is_heard_told_to_nobody_and_leaves_nothing(heard: Heard) -> None:
-    assert heard.feed.probe() is None
+    assert heard.feed.probe(60) is None
     assert [path.name for path in heard.root.iterdir()] == ["ana"]
     (heard.root / "a.mp3").write_bytes(b"x")
     seen = heard.until(Happened("changed", "a.mp3"))
