@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-WAIT = 30
+WAIT = 120
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def test_somebody_elses_folder_is_not_replaced_by_a_cluster(tmp_path: Path) -> N
 
 def test_a_server_that_cannot_start_says_why(made: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "_LAUNCHES", 2)
-    monkeypatch.setattr(embedded, "_RELAUNCH_SECONDS", 0.2)
+    monkeypatch.setattr(embedded, "_RELAUNCH_SECONDS", 1.0)  # in which the first one writes down why
     server = EmbeddedServer(made.folder, {**FAST, "shared_buffers": "a lot"})
     with pytest.raises(DatabaseUnavailable, match='invalid value for parameter "shared_buffers"'):
         server.start()

@@ -204,7 +204,7 @@ def test_two_processes_migrating_at_once_migrate_once(empty: Callable[[], Databa
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [process.communicate(timeout=60)[0].strip() for process in both] == [schema.HEAD] * 2
+    assert [process.communicate(timeout=250)[0].strip() for process in both] == [schema.HEAD] * 2
     assert [process.returncode for process in both] == [0, 0]
     with database.session() as session:
         assert session.scalar(sa.text("SELECT count(*) FROM alembic_version")) == 1

@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         servers.asked.append(Asked(self.command, parts.path, parse_qs(parts.query), dict(self.headers), body))
         if servers.stuck:
-            servers.released.wait(20)
+            servers.released.wait(120)
         self.send_response(servers.status)
         self.send_header("Content-Length", str(len(servers.reply)))
         self.end_headers()
@@ -95,7 +95,7 @@ def mine(environment: dict[str, str], settings: Settings, servers: FakeServers) 
     """All three are the test's server; Jellyfin and Plex see the library elsewhere."""
     del settings  # its folders are made
     given = {
-        "ENABLED": "true", "TIMEOUT_SECONDS": "3",
+        "ENABLED": "true", "TIMEOUT_SECONDS": "60",
         "JELLYFIN__URL": servers.url, "JELLYFIN__API_KEY": SECRETS[0], "JELLYFIN__FOLDER": "/media/instrumentals",
         "PLEX__URL": f"{servers.url}/", "PLEX__TOKEN": SECRETS[1], "PLEX__SECTION": "7",
         "SUBSONIC__URL": servers.url, "SUBSONIC__USER": "ana", "SUBSONIC__PASSWORD": SECRETS[2],
@@ -201,7 +201,7 @@ def test_servers_that_do_not_answer_cost_one_time_limit_together(
     servers.stuck = True
     begun = time.monotonic()
     became = scans.announce(stage(changed(mine, timeout_seconds=0.5)), [mine.layout.output])
-    assert time.monotonic() - begun < 15  # not the 20 s after which a stuck server answers, let alone three times
+    assert time.monotonic() - begun < 60  # not the 120 s after which a stuck server answers, let alone three times
     assert len(became) == 3
     assert all(one["error"] for one in became)
 

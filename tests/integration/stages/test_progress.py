@@ -148,7 +148,7 @@ def test_a_database_that_falls_silent_cannot_keep_an_attempt_from_ending(
         history.stage_started(session, fence, "separate")
     with Proxy(database) as proxy:
         cut = Database(proxy.url.render_as_string(hide_password=False))
-        with LeaseKeeper(cut, fence, 3.0) as keeper, ProgressWriter(cut, fence, keeper.lost) as writer:
+        with LeaseKeeper(cut, fence, 12.0) as keeper, ProgressWriter(cut, fence, keeper.lost) as writer:
             writer.say("separate", 0.1, None)
             written(database, 0.1)
             proxy.fall_silent()

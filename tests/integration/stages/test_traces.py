@@ -28,8 +28,8 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
-def traced(settings: Settings, url: str) -> Settings:
-    return settings.model_copy(update={"trace": TraceSettings(otlp_endpoint=url, timeout_seconds=2.0)})
+def traced(settings: Settings, url: str, seconds: float = 60.0) -> Settings:
+    return settings.model_copy(update={"trace": TraceSettings(otlp_endpoint=url, timeout_seconds=seconds)})
 
 
 def test_a_song_is_a_trace_with_a_span_a_stage(
@@ -80,7 +80,7 @@ def test_a_collector_that_is_away_or_refuses_costs_no_job(
     url = "http://127.0.0.1:9" if away else collector.url
     begun = time.monotonic()
     claim = claims(make_song(tmp_path / "song.flac", 2.0))
-    assert runner.run_claim(database, traced(settings, url), claim, worker="test").state == "succeeded"
+    assert runner.run_claim(database, traced(settings, url, 2.0), claim, worker="test").state == "succeeded"
     assert time.monotonic() - begun < 60
 
 
