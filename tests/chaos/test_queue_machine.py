@@ -6,6 +6,7 @@ No job is lost, none succeeds twice, and nothing is written without the live lea
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +38,15 @@ ERRORS = (EngineFailed("made up"), DiskFull("made up"), CorruptAudio("made up"))
 
 
 @dataclass(frozen=True)
+class Live:
+    """Which attempt has a job, and between which two moments its lease ends, by the machine's clock."""
+
+    attempt: int
+    earliest: float
+    latest: float
+
+
+@dataclass(frozen=True)
 class Held:
     """What a worker believes: its fence. It may be a zombie by now."""
 
@@ -56,8 +66,8 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.live: dict[UUID, tuple[int, float]] = {}
-        """Of each running job: the attempt that has it, and when its lease ends."""
+        self.live: dict[UUID, Live] = {}
+        """Of each running job."""
         self.known: list[UUID] = []
         with self.session() as session:
             session.execute(sa.text("DELETE FROM job"))
@@ -69,24 +79,28 @@ class QueueMachine(RuleBasedStateMachine):
             session.execute(sa.text("SELECT set_config('ironclad.clock_offset', :at, true)"), {"at": f"{self.now} s"})
             yield session
 
-    def is_live(self, fence: lease.Fence) -> bool:
-        attempt, until = self.live.get(fence.job_uuid, (0, 0.0))
-        return attempt == fence.attempt and self.now < until - 1  # the real clock goes on, too: a second of grace
+    def clock(self) -> float:
+        """What the database's clock says, of which the machine knows the steps: the real one goes on, too."""
+        return time.monotonic() + self.now
 
-    def is_dead(self, fence: lease.Fence) -> bool:
-        attempt, until = self.live.get(fence.job_uuid, (0, 0.0))
-        return attempt != fence.attempt or self.now > until + 1
+    def begins(self, fence: lease.Fence, before: float) -> None:
+        """A lease was given between `before` and now."""
+        self.live[fence.job_uuid] = Live(fence.attempt, before + LEASE, self.clock() + LEASE)
 
     def write(self, held: Held, call: Callable[[Session], Any]) -> bool:
         """A worker writes: refused if and only if it has no live lease."""
         fence = held.fence
+        live = self.live.get(fence.job_uuid, Live(0, 0.0, 0.0))
+        ours = live.attempt == fence.attempt
+        before = self.clock()
         try:
             with self.session() as session:
                 call(session)
         except LeaseLost:
-            assert not self.is_live(fence), "a worker with a live lease was refused"
+            assert not ours or self.clock() >= live.earliest, "a worker with a live lease was refused"
             return False
-        assert not self.is_dead(fence), "a write without the live lease was accepted"
+        dead = not ours or before > live.latest
+        assert not dead, "a write without the live lease was accepted"
         return True
 
     # --- files and workers ---
@@ -105,19 +119,20 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=claims)
     def claim(self) -> Held | None:
+        before = self.clock()
         with self.session() as session:
             found = lease.claim_next(session, "cpu", worker="w", lease_seconds=LEASE)
         if found is None:
             return None
-        job = found.job.job_uuid
-        assert job not in self.live, "a job that runs was claimed again"
-        self.live[job] = (found.fence.attempt, self.now + LEASE)
+        assert found.job.job_uuid not in self.live, "a job that runs was claimed again"
+        self.begins(found.fence, before)
         return Held(found.fence)
 
     @rule(held=claims)
     def heartbeat(self, held: Held | None) -> None:
+        before = self.clock()
         if held and self.write(held, lambda session: lease.heartbeat(session, held.fence, lease_seconds=LEASE)):
-            self.live[held.fence.job_uuid] = (held.fence.attempt, self.now + LEASE)
+            self.begins(held.fence, before)
 
     @rule(held=claims)
     def begin_stage(self, held: Held | None) -> None:
@@ -149,7 +164,7 @@ class QueueMachine(RuleBasedStateMachine):
             reap.expired(session, self.given.jobs, result)
             reap.due(session, result)
         for job in result.lost:
-            assert self.now >= self.live.pop(job)[1] - 1, "a live lease was reaped"
+            assert self.clock() >= self.live.pop(job).earliest, "a live lease was reaped"
 
     # --- operators ---
 
@@ -185,7 +200,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert {row.job_uuid for row in rows} == set(self.known), "a job is lost"
         assert not twice, "a job succeeded twice"
         running = {row.job_uuid: row.attempt for row in rows if row.state == "running"}
-        assert running == {job: attempt for job, (attempt, _) in self.live.items()}
+        assert running == {job: live.attempt for job, live in self.live.items()}
 
     def teardown(self) -> None:
         """Everything settles, once nobody stands in the way."""

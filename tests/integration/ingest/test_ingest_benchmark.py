@@ -12,8 +12,8 @@ import pytest
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "ingest.py"
 
 
-# The quiet time of each, in seconds. A file that is only touched is to be taken once it was not touched for so long: for
-# the storm it is longer than the machine stands still between two touches.
+# And the quiet time of each, in seconds: a file that is only touched is taken once it was not touched for so long,
+# which in the storm must be longer than the machine stands still between two touches.
 WAYS = {"slow": 0.8, "rename": 0.8, "restart": 0.8, "polling": 0.8, "touch": 8.0}
 
 
@@ -24,8 +24,8 @@ def test_nothing_is_taken_early_missed_or_taken_twice(server_url: str, tmp_path:
     running = {}
     for way, stability in WAYS.items():  # side by side: they mostly wait
         command = [
-            sys.executable, str(BENCHMARK), "--files", "25", "--stability", str(stability), "--idle", "0", "--ways", way,
-            "--database-url", server_url, "--folder", str(tmp_path), "--json",
+            sys.executable, str(BENCHMARK), "--files", "25", "--stability", str(stability), "--idle", "0",
+            "--ways", way, "--database-url", server_url, "--folder", str(tmp_path), "--json",
         ]  # fmt: skip
         running[way] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for way, process in running.items():

@@ -121,6 +121,19 @@ class Workbench:
     def one(self, statement: str, **values: Any) -> Any:
         return self.rows(statement, **values)[0][0]
 
+    def clock(self) -> float:
+        """The database's, in seconds."""
+        return float(self.one("SELECT extract(epoch FROM ironclad_now())"))
+
+    def earliest(self, moment: str) -> float:
+        """The earliest of such moments of all jobs, by that clock."""
+        return float(self.one(f"SELECT extract(epoch FROM min({moment})) FROM job"))
+
+    @staticmethod
+    def between(moment: float, before: float, after: float) -> bool:
+        """Whether it lies there, rounding aside."""
+        return before - 0.01 <= moment <= after + 0.01
+
     def bulk(self, count: int, *, user: str = "ana", pool: str = "cpu", priority: int = 0, first: int = 0) -> None:
         """Many queued jobs at once."""
         self.rows(BULK, user=user, pool=pool, priority=priority, first=first, count=count)

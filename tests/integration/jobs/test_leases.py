@@ -26,21 +26,6 @@ if TYPE_CHECKING:
 LEASE = 30.0
 
 
-def clock(bench: Any) -> float:
-    """The database's, in seconds."""
-    return float(bench.one("SELECT extract(epoch FROM ironclad_now())"))
-
-
-def expiry(bench: Any, job: UUID) -> float:
-    """When the job's lease runs out, by that clock."""
-    return float(bench.one("SELECT extract(epoch FROM lease_expires_at) FROM job WHERE job_uuid = :j", j=job))
-
-
-def between(value: float, earliest: float, latest: float) -> bool:
-    """Whether a time lies between two, rounding aside."""
-    return earliest - 0.01 <= value <= latest + 0.01
-
-
 def request_cancel(bench: Any, job: UUID) -> None:
     with bench.session() as session:
         control.cancel(session, job, actor="user:ana")
@@ -56,14 +41,13 @@ def finish(bench: Any, fence: lease.Fence, to: JobState, **more: Any) -> Any:
 
 def test_a_claim_begins_an_attempt(bench: Any) -> None:
     job = bench.job("queued")
-    before = clock(bench)
+    before = bench.clock()
     claim = bench.claim(job, run_id="run-1")
-    after = clock(bench)
     assert (claim.fence.job_uuid, claim.fence.attempt) == (job, 1)
     assert (claim.job.state, claim.job.worker, claim.job.run_id) == ("running", "w1", "run-1")
     assert claim.job.lease_token == claim.fence.token
     assert claim.job.started_at is not None
-    assert between(expiry(bench, job), before + LEASE, after + LEASE)
+    assert bench.between(bench.earliest("lease_expires_at"), before + LEASE, bench.clock() + LEASE)
     rows = bench.rows("SELECT attempt, worker, pool, run_id, first_stage, ended_at FROM attempt")
     assert [tuple(row) for row in rows] == [(1, "w1", "cpu", "run-1", "validate", None)]
     assert bench.events(job) == ["received", "queued", "claimed"]
@@ -128,19 +112,19 @@ def test_claim_next_leaves_dispatched_jobs_to_their_flow_run(bench: Any) -> None
 
 
 def test_the_stepped_clock_steps(bench: Any) -> None:
-    before = clock(bench)
+    before = bench.clock()
     with bench.later(40).session() as ahead:
         found = float(ahead.scalar(sa.text("SELECT extract(epoch FROM ironclad_now())")))
-    assert between(found, before + 40, clock(bench) + 40)
+    assert bench.between(found, before + 40, bench.clock() + 40)
 
 
 def test_a_heartbeat_renews_the_lease(bench: Any) -> None:
     job = bench.job("queued")
     fence = bench.claim(job).fence
-    before = clock(bench)
+    before = bench.clock()
     with bench.session() as session:
         assert lease.heartbeat(session, fence, lease_seconds=2 * LEASE, progress=0.25) is False
-    assert between(expiry(bench, job), before + 2 * LEASE, clock(bench) + 2 * LEASE)
+    assert bench.between(bench.earliest("lease_expires_at"), before + 2 * LEASE, bench.clock() + 2 * LEASE)
     assert bench.row(job).progress == 0.25
     with bench.session() as session:
         lease.heartbeat(session, fence, lease_seconds=LEASE)
@@ -269,13 +253,12 @@ def test_a_failure_follows_the_retry_rules(bench: Any) -> None:
     settings = bench.settings.jobs
     for failure in range(1, settings.max_failures):
         fence = bench.claim(job).fence
-        before = clock(bench)
+        before = bench.clock()
         with bench.session() as session:
             ended = lease.fail(session, fence, EngineFailed("no"), actor="w", settings=settings)
         assert (ended.state, ended.failures) == ("waiting_retry", failure)
         delay = settings.backoff_seconds * 2 ** (failure - 1)
-        due = float(bench.one("SELECT extract(epoch FROM not_before) FROM job"))
-        assert between(due, before + delay, clock(bench) + delay)
+        assert bench.between(bench.earliest("not_before"), before + delay, bench.clock() + delay)
         bench.reap(after=settings.backoff_max_seconds)
         assert bench.state(job) == "queued"
     with bench.session() as session:
@@ -378,12 +361,9 @@ def test_the_next_moment_of_interest(bench: Any) -> None:
         with bench.session() as session:
             return reap.seconds_to_next(session)
 
-    def at(moment: str) -> float:
-        return float(bench.one(f"SELECT extract(epoch FROM min({moment})) FROM job"))
-
     def is_next(moment: str) -> bool:
-        before, left = clock(bench), seconds()
-        return left is not None and between(at(moment) - left, before, clock(bench))
+        before, left = bench.clock(), seconds()
+        return left is not None and bench.between(bench.earliest(moment) - left, before, bench.clock())
 
     assert seconds() is None
     bench.claim(bench.job("queued"), lease_seconds=4000)
