@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import secrets
@@ -142,9 +143,9 @@ class Halfway:
         self.sock.sendall(head.encode() + b"x" * sent)
 
     def answer(self) -> bytes:
-        """All that comes until the server closes."""
+        """All that comes until the server closes; with a reset, if it has not taken in all that was sent."""
         answer = b""
-        with self.sock as sock:
+        with self.sock as sock, contextlib.suppress(ConnectionResetError):
             while part := sock.recv(65536):
                 answer += part
         return answer

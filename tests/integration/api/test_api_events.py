@@ -81,8 +81,10 @@ def test_a_submitter_hears_of_own_jobs_only(served: Served, database: Database) 
 
 
 def test_a_submitter_is_told_to_look_when_it_cannot_be_told_whose_job_it_is(
-    served: Served, database: Database, monkeypatch: pytest.MonkeyPatch
+    api_settings: Callable[..., Settings], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = api_settings()
+    job = api_lab.job(database, settings)  # before the service listens: it must not have learned whose it is
     session = Database.session
 
     def in_use(asked: Database) -> Any:
@@ -91,11 +93,14 @@ def test_a_submitter_is_told_to_look_when_it_cannot_be_told_whose_job_it_is(
             raise DatabaseUnavailable("All connections of this process are in use.")
         return session(asked)
 
-    job = api_lab.job(database, served.settings)
-    with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
+    with (
+        Served(settings) as served,
+        served.client(api_lab.token(database)) as client,
+        client.stream("GET", "/v1/events") as answer,
+    ):
         heard = events(answer)
         assert next(heard)[0] == "reset"
-        api_lab.job(database, served.settings)
+        api_lab.job(database, settings)
         until(heard, "queued")  # so the feed is connected
         with monkeypatch.context() as busy:
             busy.setattr(Database, "session", in_use)
@@ -198,6 +203,7 @@ def test_a_revoked_token_hears_no_more(served: Served, database: Database, monke
     monkeypatch.setattr(routes_events, "HEARTBEAT_SECONDS", 0.05)
     with served.client(api_lab.token(database)) as client, client.stream("GET", "/v1/events") as answer:
         lines = answer.iter_lines()
+        assert "event: reset" in lines  # it comes when the feed is connected, be that after the first comments
         assert ": here" in lines
         with database.session() as session:
             (token,) = tokens.listed(session)

@@ -129,7 +129,7 @@ def test_without_a_valid_token_nothing_is_told(served: Served, database: Databas
                 assert answer.headers["www-authenticate"].startswith("Bearer")
                 assert method == "HEAD" or answer.json()["code"] == "E_UNAUTHORISED"
                 assert secret not in answer.text
-    told = httpx.get(f"{served.runtime.url}/metrics").text
+    told = httpx.get(f"{served.runtime.url}/metrics", timeout=api_lab.PATIENCE).text
     assert f'ironclad_api_refused_tokens_total{{reason="revoked"}} {float(len(MATRIX))}' in told
     assert 'ironclad_api_refused_tokens_total{reason="unknown"} 1.0' in told
     assert 'ironclad_api_refused_tokens_total{reason="missing"} 3.0' in told

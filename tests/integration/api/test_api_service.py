@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from api_lab import Served
+from api_lab import PATIENCE, Served
 
 from ironclad.errors import PortInUse
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def test_it_has_health_and_metrics_like_every_service(served: Served) -> None:
-    assert httpx.get(f"{served.runtime.url}/health/ready").status_code == 200
-    assert "ironclad_api_listeners 0.0" in httpx.get(f"{served.runtime.url}/metrics").text
+    assert httpx.get(f"{served.runtime.url}/health/ready", timeout=PATIENCE).status_code == 200
+    assert "ironclad_api_listeners 0.0" in httpx.get(f"{served.runtime.url}/metrics", timeout=PATIENCE).text
 
 
 @pytest.mark.parametrize("times", [3])
