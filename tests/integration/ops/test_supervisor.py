@@ -164,8 +164,8 @@ def test_nobody_is_killed_for_the_silence_of_a_supervisor_that_did_not_run(
     flag = plain_settings.layout.run / "flag"
     flag.touch()
     running = up(
-        tiny("alive", "beat"), tiny("slow", "never-ready"), tiny("bad", "crash-while-file", flag, needs=("alive",)),
-        backoff=QUICK, on_event=hold,
+        tiny("alive", "beat", watchdog_seconds=60.0), tiny("slow", "never-ready"),
+        tiny("bad", "crash-while-file", flag, needs=("alive",)), backoff=QUICK, on_event=hold,
     )  # fmt: skip
     pid = running.wait("alive", UnitState.READY).pid
     assert held.wait(PATIENCE)
@@ -274,12 +274,12 @@ def test_its_endpoint_tells_how_everything_is(up: Callable[..., Up], plain_setti
     running.wait("bad", UnitState.CRASH_LOOP)
     announcement = directory.find(plain_settings.layout.run, "supervisor")
     assert announcement is not None
-    reply = httpx.get(f"{announcement.url}/health")
+    reply = httpx.get(f"{announcement.url}/health", timeout=PATIENCE)
     assert reply.status_code == HTTPStatus.SERVICE_UNAVAILABLE
     data = reply.json()
     assert data["ready"] is False
     assert {c["name"]: c["status"] for c in data["components"]} == {"good": "ok", "bad": "failed"}
-    text = httpx.get(f"{announcement.url}/metrics").text
+    text = httpx.get(f"{announcement.url}/metrics", timeout=PATIENCE).text
     assert 'ironclad_supervised_up{service="good"} 1.0' in text
     assert 'ironclad_supervised_up{service="bad"} 0.0' in text
     running.stop()
@@ -294,20 +294,21 @@ class Script:
             **os.environ,
             "IRONCLAD_DATA_DIR": str(settings.layout.root),
             "IRONCLAD_SERVICES__BASE_PORT": "0",
-            "IRONCLAD_SERVICES__STOP_SECONDS": "5",
+            "IRONCLAD_SERVICES__STOP_SECONDS": "60",
             "IRONCLAD_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         }
         self.process = subprocess.Popen(
             [sys.executable, UP_SCRIPT, *modes], stdout=subprocess.PIPE, text=True, env=environment
         )
-        self.pids: list[int] = []
+        self.pids: set[int] = set()
+        """Of the units that were ready; what such a one says of itself later comes with it again."""
 
     def wait(self, name: str, state: str) -> dict[str, object]:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             event: dict[str, object] = json.loads(line)
             if event.get("state") == "ready" and isinstance(event["pid"], int):
-                self.pids.append(event["pid"])
+                self.pids.add(event["pid"])
             if (event.get("name"), event.get("state")) == (name, state):
                 return event
         pytest.fail(f"up ended before {name} was {state}")

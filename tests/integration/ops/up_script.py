@@ -28,7 +28,7 @@ def main(modes: list[str]) -> int:
     units = tuple(
         Unit("notify", (sys.executable, RUNTIME, "chatty"))
         if mode == "runtime"
-        else Unit(f"u{n}", (sys.executable, TINY, mode))
+        else Unit(f"u{n}", (sys.executable, TINY, mode), watchdog_seconds=0.0)  # they give no signs of life
         for n, mode in enumerate(modes)
     )
     try:
