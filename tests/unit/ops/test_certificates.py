@@ -46,8 +46,9 @@ def write_certificate(folder: Path, end: datetime) -> Path:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., int]]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """`serve(end, postgres=…)`: a TLS server for one client; returns its port."""
+    monkeypatch.setitem(expiry.__kwdefaults__, "seconds", 60.0)  # it is a thread of this process, and may be slow
     with contextlib.ExitStack() as stack:
 
         def start(end: datetime = END, *, postgres: bool | None = False, answer: bytes = b"S") -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from ironclad.engines.client import EngineHost
 from ironclad.engines.registry import installed_engines
+from ironclad.ops import engine_hosts
 from ironclad.ops.engine_hosts import EngineHostReader, entry_of, gpu_memory, installed
 from ironclad.ops.metrics import Metrics
 
@@ -60,7 +61,8 @@ def nvidia_smi(tmp_path: Path) -> Path:
     return program
 
 
-def test_gpu_memory_by_process(nvidia_smi: Path) -> None:
+def test_gpu_memory_by_process(nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_hosts, "_GPU_TIMEOUT", 60.0)  # an interpreter starts, which may take its time here
     assert gpu_memory(str(nvidia_smi)) == {11: 768 << 20}
 
 

@@ -12,6 +12,8 @@ from ironclad.ops.endpoint import Endpoint, Reply
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 
 def test_the_end_of_a_log_whatever_is_in_it(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
@@ -69,7 +71,8 @@ def answer(data: object) -> Reply:
     return Reply(200, json.dumps(data).encode())
 
 
-def test_services_are_asked_and_silence_is_a_failure(tmp_path: Path) -> None:
+def test_services_are_asked_and_silence_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "_SECONDS", 60.0)  # who is not there says so at once, and who is may be slow here
     component = {"name": "database", "status": "degraded", "detail": "slow", "remedy": "wait", "since": 5.0}
     replies = {"good": {"components": [component]}, "bare": {"components": [], "status": "ok"}, "odd": {"x": 1}}
     endpoints = []

@@ -13,6 +13,7 @@ import pytest
 
 from ironclad.config import load
 from ironclad.errors import DiskFull, EngineMissing
+from ironclad.ops import probes
 from ironclad.ops.health import HealthBoard, Status
 from ironclad.ops.probes import GOOD, DiskProbe, EngineProbe, GpuProbe, PrefectProbe, Prober, Verdict, descriptors
 
@@ -116,6 +117,7 @@ class Api(BaseHTTPRequestHandler):
 
 
 def test_prefect_away_broken_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "_PREFECT_SECONDS", 60.0)  # who is not there says so at once
     with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/api"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
