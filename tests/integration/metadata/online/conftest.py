@@ -186,7 +186,7 @@ def service() -> Iterator[FakeService]:
 @pytest.fixture
 def manners() -> Manners:
     """Quick, for tests that are not about time."""
-    return Manners(contact="test@example.org", interval=0.0, timeout=10, backoff=0.01, attempts=4)
+    return Manners(contact="test@example.org", interval=0.0, timeout=60, backoff=0.01, attempts=4)
 
 
 @pytest.fixture

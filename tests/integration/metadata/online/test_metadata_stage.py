@@ -60,7 +60,7 @@ def run(database: Database, settings: Settings, claim: lease.Claim, service: Any
             "output": {"template": template},
             "metadata": {
                 "musicbrainz": {
-                    "enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1, "timeout_seconds": 5,
+                    "enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1, "timeout_seconds": 60,
                     **(musicbrainz or {}),
                 },
                 "cover_art": cover_art or OFF,
@@ -135,7 +135,7 @@ def test_an_outage_fails_nothing_and_is_found_once(run: Stage, service: Any, dat
 
 
 def test_a_503_storm_is_waited_out(run: Stage, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = Manners(interval=0.0, backoff=0.01, attempts=4)
+    quick = Manners(interval=0.0, timeout=60, backoff=0.01, attempts=4)
     monkeypatch.setattr(online, "_manners", lambda _settings, _interval: quick)
     service.faults.extend(["503", "cut", "html"])
     assert run(UNTITLED).data["lookup"]["status"] == "matched"

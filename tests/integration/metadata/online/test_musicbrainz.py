@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Client = Callable[..., MusicBrainz]
 
+EXACT = 0.01
+"""Seconds by which clocks of one machine may differ."""
 FOUND = Candidate(
     recording_id="rec1", title="Song", artists=("Ann X", "Bob"), artist_credit="Ann X feat. Bob",
     artist_ids=("a1", "a2"), length_ms=210_000, isrcs=("USABC0100001",), album="Album", album_id="r1",
@@ -70,8 +72,9 @@ def test_tags_that_hold_a_novel_fail_nothing(client: Client, service: Any) -> No
 @pytest.mark.parametrize("fault", ["503", "502", "slow", "drop", "cut", "half", "html", "other"])
 def test_a_fault_is_asked_again(fault: str, client: Client, service: Any) -> None:
     service.faults.append(fault)
-    assert FOUND in client(timeout=0.5 if fault == "slow" else 10).recording("rec1")
-    assert len(service.asked) == 2
+    assert FOUND in client(timeout=0.5 if fault == "slow" else 60).recording("rec1")
+    # Who has so little patience may have too little for the good answer, too, where the machine is busy.
+    assert len(service.asked) == 2 or (fault == "slow" and len(service.asked) in {3, 4})
 
 
 @pytest.mark.parametrize("fault", ["503", "drop", "html"])
@@ -127,23 +130,39 @@ def test_a_fault_is_never_kept(client: Client, service: Any) -> None:
 
 def test_one_request_a_second_for_all(client: Client, service: Any) -> None:
     one, other = client(cache="one", interval=0.2), client(cache="other", interval=0.2)
+    begun = time.time()
     for number in range(3):
         one.recording(f"x{number}")
         other.recording(f"x{number}")
     times = [asked.at for asked in service.asked]
-    # None before its turn; the first one's lateness (a busy machine) is all that can be missing.
-    assert all(at - times[0] > 0.2 * number - 0.1 for number, at in enumerate(times)), times
+    assert len(times) == 6
+    # However late a request is (a busy machine), it is never before its turn, and the first turn is not before this.
+    assert all(at - begun > 0.2 * number - EXACT for number, at in enumerate(times)), times
 
 
 WORKER = """
-import sys
+import sys, time
 from pathlib import Path
 from ironclad.metadata.cache import FileCache
 from ironclad.metadata.http import Manners
 from ironclad.metadata.musicbrainz import MusicBrainz, Service
 from ironclad.metadata.rate import FileGate
+
+looked = []
+
+def clock():
+    looked.append(time.time())
+    return looked[-1]
+
+class Noted(FileGate):
+    def reserve(self, interval):
+        seconds = super().reserve(interval)
+        print(looked[-1] + seconds)  # the very point in time that it took
+        return seconds
+
 url, gate, cache = sys.argv[1:]
-with MusicBrainz(Service(url, Manners(interval=0.25)), FileGate(Path(gate)), FileCache(Path(cache))) as client:
+where = Service(url, Manners(interval=0.25, timeout=60))
+with MusicBrainz(where, Noted(Path(gate), clock=clock), FileCache(Path(cache))) as client:
     for number in range(4):
         client.recording(f"{cache[-1]}{number}")
 """
@@ -151,16 +170,21 @@ with MusicBrainz(Service(url, Manners(interval=0.25)), FileGate(Path(gate)), Fil
 
 def test_two_processes_keep_the_rate_together(service: Any, tmp_path: Path) -> None:
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, service.url, str(tmp_path / "gate"), str(tmp_path / name)])
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, service.url, str(tmp_path / "gate"), str(tmp_path / name)],
+            stdout=subprocess.PIPE, text=True,
+        )
         for name in ("a", "b")
-    ]
-    assert [worker.wait(30) for worker in workers] == [0, 0]
+    ]  # fmt: skip
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    points = sorted(float(line) for text in said for line in text.splitlines())
     times = sorted(asked.at for asked in service.asked)
-    assert len(times) == 8
+    assert (len(points), len(times)) == (8, 8)
     assert {asked.path[-2] for asked in service.asked} == {"a", "b"}
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert times[-1] - times[0] > 7 * 0.25 - 0.1
-    assert sum(gap < 0.15 for gap in gaps) <= 1, "a slow connection may delay one request towards the next"
+    assert all(later - earlier > 0.25 - EXACT for earlier, later in pairwise(points)), points
+    # A busy machine may delay any request towards the next: their distances say nothing, but none is before its turn.
+    assert all(at > point - EXACT for point, at in zip(points, times, strict=True)), (points, times)
 
 
 def test_waiting_can_be_cancelled(client: Client, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ needs_fpcalc = pytest.mark.skipif(
 
 
 def asking(settings: Settings, service: Any, **acoustid: Any) -> Settings:
-    musicbrainz = {"enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1, "timeout_seconds": 5}
+    musicbrainz = {"enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1, "timeout_seconds": 60}
     sound = {"enabled": True, "url": service.url, "client_key": "the-key", "interval_seconds": 0, **acoustid}
     return Settings.model_validate({
         **settings.model_dump(), "metadata": {"musicbrainz": musicbrainz, "acoustid": sound},

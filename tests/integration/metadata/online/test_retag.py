@@ -36,7 +36,7 @@ POOLS = frozenset({"cpu"})
 @pytest.fixture
 def mine(settings: Settings, service: Any) -> Settings:
     """Settings that ask the test's service."""
-    asking = {"enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1}
+    asking = {"enabled": True, "url": service.url, "interval_seconds": 0, "attempts": 1, "timeout_seconds": 60}
     covers = {"enabled": True, "url": service.url}
     return Settings.model_validate({**settings.model_dump(), "metadata": {"musicbrainz": asking, "cover_art": covers}})
 

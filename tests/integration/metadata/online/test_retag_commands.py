@@ -33,6 +33,7 @@ def asking(environment: dict[str, str], service: Any) -> dict[str, str]:
         **environment, "IRONCLAD_METADATA__MUSICBRAINZ__ENABLED": "true",
         "IRONCLAD_METADATA__MUSICBRAINZ__URL": service.url, "IRONCLAD_METADATA__MUSICBRAINZ__ATTEMPTS": "1",
         "IRONCLAD_METADATA__MUSICBRAINZ__INTERVAL_SECONDS": "0",
+        "IRONCLAD_METADATA__MUSICBRAINZ__TIMEOUT_SECONDS": "60",
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from typing import Any
 
 from ironclad.db.session import Database
@@ -14,14 +15,16 @@ from ironclad.metadata.shared import DatabaseCache, DatabaseGate, Outage
 
 INTERVAL = 1.0
 EACH = 3
-LATE = 0.4
+EXACT = 0.01
+"""Seconds by which clocks of one machine may differ."""
 
 
-def ask(dsn: str, url: str, worker: int, interval: float) -> None:
+def ask(dsn: str, url: str, worker: int, interval: float, begun: Any) -> None:
     """A worker of its own: asks for what nobody asked before."""
     database = Database(dsn)
-    where = Service(url=url, manners=Manners(interval=interval, timeout=10))
+    where = Service(url=url, manners=Manners(interval=interval, timeout=60))
     with MusicBrainz(where, DatabaseGate(database, "musicbrainz"), DatabaseCache(database)) as client:
+        begun.put(time.time())
         for number in range(EACH):
             client.search(title=f"{worker} {number}", artist="Ann")
     database.close()
@@ -29,17 +32,20 @@ def ask(dsn: str, url: str, worker: int, interval: float) -> None:
 
 def test_two_workers_together_keep_the_rate(database_url: str, service: Any) -> None:
     spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=ask, args=(database_url, service.url, n, INTERVAL)) for n in range(2)]
+    begun = spawn.SimpleQueue()
+    workers = [spawn.Process(target=ask, args=(database_url, service.url, n, INTERVAL, begun)) for n in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
+    first = min(begun.get() for _ in workers)
+    begun.close()
     times = sorted(asked.at for asked in service.asked)
     assert len(times) == 2 * EACH
-    print(f"2 workers, {len(times)} requests at", [round(at - times[0], 2) for at in times])  # noqa: T201 - a figure
-    # Each request is sent at its point in time or a little late: the first one's lateness is all that can be missing.
-    assert all(at - times[0] > INTERVAL * number - LATE for number, at in enumerate(times)), times
+    print(f"2 workers, {len(times)} requests at", [round(at - first, 2) for at in times])  # noqa: T201 - a figure
+    # However late a request is sent, it is never before its point in time, and the first point is not before this.
+    assert all(at - first > INTERVAL * number - EXACT for number, at in enumerate(times)), times
 
 
 def test_points_follow_each_other_whoever_asks(database: Database) -> None:
@@ -64,10 +70,10 @@ def test_a_service_of_ones_own_needs_no_point(database: Database) -> None:
 
 def test_a_clock_that_was_set_back_blocks_nobody(database_url: str, database: Database) -> None:
     ahead = Database(database_url, clock_offset="2 days")
-    DatabaseGate(ahead, "one").reserve(1.0)
+    DatabaseGate(ahead, "one").reserve(600.0)
     ahead.close()
-    assert DatabaseGate(database, "one").reserve(1.0) == 0.0
-    assert 0.5 < DatabaseGate(database, "one").reserve(1.0) <= 1.0
+    assert DatabaseGate(database, "one").reserve(600.0) == 0.0
+    assert 300 < DatabaseGate(database, "one").reserve(600.0) <= 600
 
 
 def test_answers_are_shared_until_they_expire(database_url: str, database: Database) -> None:
