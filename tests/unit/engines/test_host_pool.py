@@ -23,6 +23,8 @@ ONE = plan(CENTER)
 TWO = replace(ONE, engine="two")
 THREE = replace(ONE, engine="three")
 GB = 10**9
+NOBODY = 2**22 + 1
+"""No process has this number: such a host holds no memory. What this process holds depends on the tests before."""
 
 
 class Stand:
@@ -32,7 +34,7 @@ class Stand:
 
     def __init__(self, made: HostPlan) -> None:
         self.plan = made
-        self.pid = os.getpid()
+        self.pid = NOBODY
         self.alive = False
         self.closed = threading.Event()
         self.fails = self.silent = False
@@ -56,10 +58,12 @@ class Factory:
     def __init__(self) -> None:
         self.made: list[Stand] = []
         self.fail_next = False
+        self.pid = NOBODY
 
     def __call__(self, made: HostPlan) -> Any:
         stand = Stand(made)
         stand.fails, self.fail_next = self.fail_next, False
+        stand.pid = self.pid
         self.made.append(stand)
         return stand
 
@@ -193,9 +197,9 @@ def test_an_idle_host_is_ended_in_time_and_a_busy_one_is_not(factory: Factory) -
                 pass
             assert factory.made[1].closed.wait(60)
             assert not factory.made[0].closed.is_set()
-        released = time.monotonic()
+            released = time.monotonic()  # before the pool begins to count
         assert factory.made[0].closed.wait(60)
-        assert time.monotonic() - released >= 0.05
+        assert time.monotonic() - released >= 0.09
         assert len(pool) == 0
 
 
@@ -301,7 +305,8 @@ def test_memory_that_others_hold_is_not_waited_for_without_end(factory: Factory)
     assert not factory.made
 
 
-def test_what_is_warm_can_be_seen(pool: HostPool) -> None:
+def test_what_is_warm_can_be_seen(pool: HostPool, factory: Factory) -> None:
+    factory.pid = os.getpid()
     with pool.lease(ONE, need=5):
         (busy,) = pool.stats()["hosts"]
     (idle,) = pool.stats()["hosts"]
