@@ -35,7 +35,7 @@ def pool() -> Iterator[HostPool]:
 @contextlib.contextmanager
 def leased(pool: HostPool) -> Iterator[Any]:
     """A host's `separate` with what a request leaves open filled in."""
-    with pool.lease(plan(CENTER)) as host:
+    with pool.lease(plan(CENTER, settings=HostSettings(cancel_seconds=60.0))) as host:
 
         def separate(request: SeparationRequest, **more: Any) -> Separation:
             return host.separate(resolved(CENTER, "", request), **more)
@@ -88,7 +88,7 @@ def test_memory_does_not_grow_with_length(pool: HostPool, tmp_path: Path) -> Non
     with EngineHost(CENTER) as host:
         for repeats in (1, 12):
             host.separate(write(tmp_path, np.tile(song, (1, repeats))))
-            peaks.append(host.stats().peak_rss)
+            peaks.append(host.stats(60).peak_rss)
     assert peaks[1] <= peaks[0] + 8 * 2**20  # two minutes of stereo are 42 MB
     assert peaks[1] < CENTER.memory_for(44100 * 3600, 44100) * 1.3
 

@@ -114,7 +114,7 @@ def separate(layout: Layout, engine: EngineSpec, tmp_path: Path) -> float:
     built = environments.required(layout, engine)
     assert built is not None
     request = SeparationRequest(input=mixture, frames=100, channels=2, rate=44100, output=out)
-    with EngineHost(engine, interpreter=built.interpreter, settings=HostSettings(start_seconds=30)) as host:
+    with EngineHost(engine, interpreter=built.interpreter, settings=HostSettings(start_seconds=120)) as host:
         done = host.separate(request)
     return float(np.fromfile(done.stems["vocals"].path, "<f4")[0])
 

@@ -185,7 +185,7 @@ def test_a_host_that_finishes_instead_of_cancelling_stays_usable(pretend: Preten
     ).start()
     with pytest.raises(errors.Drained):
         engine.separate(request_for(), check=_raise_drained())
-    engine.ping()
+    engine.ping(60)
     assert engine.alive
 
 
