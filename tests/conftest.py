@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -70,11 +71,16 @@ class Admin:
         self._connection: psycopg.Connection[Any] | None = None
 
     def __call__(self, statement: str) -> None:
-        try:
-            self._execute(statement)
-        except psycopg.OperationalError:  # a test may have ended every connection there was
-            self.close()
-            self._execute(statement)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self._execute(statement)
+            except psycopg.errors.ObjectInUse:  # by a backend that was told to go; PostgreSQL gives it five seconds
+                if time.monotonic() > deadline:
+                    raise
+            except psycopg.OperationalError:  # a test may have ended every connection there was
+                self.close()
+                return self._execute(statement)
 
     def _execute(self, statement: str) -> None:
         if self._connection is None:

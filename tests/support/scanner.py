@@ -45,7 +45,7 @@ def running(**options: str) -> Iterator[Path]:
             daemon = subprocess.Popen([found, "-c", folder / "clamd.conf"], stdout=log, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + DEADLINE
-            while not (folder / "s").is_socket():
+            while not _answers(folder / "s"):
                 assert daemon.poll() is None, (folder / "log").read_text(encoding="utf-8")
                 assert time.monotonic() < deadline, (folder / "log").read_text(encoding="utf-8")
                 time.sleep(0.05)
@@ -98,3 +98,11 @@ def _read(client: socket.socket, most: int | None) -> None:
     if command == b"zINSTREAM":
         while length := int.from_bytes(stream.read(4), "big"):
             stream.read(length)
+
+
+def _answers(path: Path) -> bool:
+    """Whether somebody listens there: a socket is in its folder a moment before."""
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+        client.connect(str(path))
+        return True
+    return False

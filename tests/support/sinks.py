@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import random
+import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,6 +126,18 @@ class HttpSink(_Sink):
         return f"http://127.0.0.1:{self.port}/"
 
 
+class _Listening(Controller):
+    """Serves a socket that listens already: between a look for a free port and its use, another process may take it."""
+
+    def __init__(self, handler: Any, listener: socket.socket) -> None:
+        # A machine may be too busy to start a thread within aiosmtpd's five seconds.
+        super().__init__(handler, hostname="127.0.0.1", port=int(listener.getsockname()[1]), ready_timeout=60.0)
+        self._listener = listener
+
+    def _create_server(self) -> Any:
+        return self.loop.create_server(self._factory_invoker, sock=self._listener)
+
+
 class MailSink(_Sink):
     """An SMTP server on a free port of the loopback interface."""
 
@@ -139,7 +152,7 @@ class MailSink(_Sink):
                 answer = sink.take(f"{message['Subject']}\n{text}", dict(message.items()), envelope.content)
                 return "250 OK" if answer.status < 400 else f"{answer.status} no"
 
-        self._controller = Controller(Handler(), hostname="127.0.0.1", port=_free_port())
+        self._controller = _Listening(Handler(), socket.create_server(("127.0.0.1", 0)))
         self._controller.start()
         self.port = self._controller.port
         return self
@@ -151,11 +164,3 @@ class MailSink(_Sink):
     def mail_url(self) -> str:
         """For Apprise."""
         return f"mailto://127.0.0.1:{self.port}/?from=ironclad@example.org&to=ops@example.org&mode=insecure"
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415 - used here only
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -158,7 +158,7 @@ def test_a_program_that_hangs_is_stopped_with_its_family(
         fingerprint(song, limits, check=stop)
     with contextlib.suppress(psutil.NoSuchProcess):
         left = psutil.Process(int(pid.read_text(encoding="ascii")))
-        psutil.wait_procs([left], timeout=20)  # a container's first process may take its time to collect it
+        psutil.wait_procs([left], timeout=60)  # a container's first process may take its time to collect it
         assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
 
 

@@ -51,7 +51,7 @@ def shared_url(server_url: str, template: str) -> Iterator[str]:
 def database_url(shared_url: str) -> str:
     """The shared database, empty."""
     with psycopg.connect(Database(shared_url).dsn, autocommit=True) as janitor:
-        janitor.execute("SET lock_timeout = '10s'")
+        janitor.execute("SET lock_timeout = '60s'")
         for table in TABLES.split(", "):
             janitor.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]  # names of ours
     return shared_url

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sinks import Answer, HttpSink, MailSink
 
-from ironclad.notify import queue, webhook
+from ironclad.notify import queue, through_apprise, webhook
 from ironclad.notify.contract import NotDelivered
 from ironclad.notify.courier import Courier, Delivery
 
@@ -28,13 +28,14 @@ def http() -> Iterator[HttpSink]:
 
 
 @pytest.fixture
-def mail() -> Iterator[MailSink]:
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailSink]:
+    monkeypatch.setattr(through_apprise, "_CONNECT_SECONDS", 60.0)  # for SMTP it is the time-out of each answer
     with MailSink() as sink:
         yield sink
 
 
 def channel(url: str, **more: Any) -> dict[str, Any]:
-    return {"ops": {"url": url, "rate_per_minute": 6000, "burst": 100, "timeout_seconds": 5, **more}}
+    return {"ops": {"url": url, "rate_per_minute": 6000, "burst": 100, "timeout_seconds": 60, **more}}
 
 
 def one(here: Desk, count: int = 1) -> Courier:
@@ -155,7 +156,7 @@ def test_one_that_comes_back_from_the_dead_changes_nothing(desk: Callable[..., D
         zombie = queue.claim(session, "ops", here.settings.channels["ops"], here.now)
     assert isinstance(zombie, queue.Claimed)
     assert courier.deliver() is None  # it is on its way
-    here.later(60)
+    here.later(3600)
     assert courier.deliver() == Delivery("sent", "HTTP 200")
     with here.database.session() as session:
         assert not queue.sent(session, zombie, "HTTP 200", here.now)
@@ -206,7 +207,7 @@ def test_a_service_that_hangs_is_no_endless_delivery_and_others_hear_of_it(desk:
             hanging = queue.claim(session, "ops", here.settings.channels["ops"], here.now)
         assert isinstance(hanging, queue.Claimed)
         assert hanging.message.attempt == attempt
-        here.later(60)
+        here.later(3600)
     assert courier.deliver() is None
     assert [(row.state, row.answer, row.attempt) for row in here.messages()] == [("dead", queue.UNANSWERED, 2)]
     assert ear.heard == [("ops", "dead", queue.UNANSWERED)]
@@ -228,7 +229,7 @@ def test_the_webhook_is_signed_and_says_the_same_id_each_time(desk: Callable[...
     here = desk(channels=channel(http.url, type="webhook", secret="shared-secret"), routes=EACH)
     courier = one(here)
     courier.deliver()
-    here.later(60)
+    here.later(3600)
     assert courier.deliver() == Delivery("sent", "HTTP 200 OK")
     first, second = http.received
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] == second.json["id"]
@@ -289,5 +290,5 @@ def test_a_slow_gateway_is_waited_for_as_long_as_the_channel_says(desk: Callable
         return Answer()
 
     http.decide = slow
-    here = desk(channels=channel(http.json_url, timeout_seconds=30), routes=EACH)
+    here = desk(channels=channel(http.json_url, timeout_seconds=60), routes=EACH)
     assert one(here).deliver() == Delivery("sent", "HTTP 200")

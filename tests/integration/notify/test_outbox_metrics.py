@@ -9,6 +9,7 @@ import pytest
 from ironclad.config import load
 from ironclad.ops.health import HealthBoard
 from ironclad.ops.metrics import Metrics
+from ironclad.ops.services import notify_service
 from ironclad.ops.services.notify_service import Report
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ ROWS = "ironclad_notify_outbox_rows"
 
 @pytest.mark.parametrize(("channel", "overdue"), [(CHANNEL, True), ({}, False)])
 def test_what_waits_is_overdue_only_where_there_is_a_channel(
+    *,
     desk: Callable[..., Any],
     database: Database,
     environment: dict[str, str],
     channel: dict[str, str],
-    overdue: bool,  # noqa: FBT001 - a parameter of the test
+    overdue: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(notify_service, "_TIMEOUT", "60s")  # after two seconds the figures would stay as they were
     here = desk()
     here.publish()
     here.rows("UPDATE notice SET at = ironclad_now() - interval '30 minutes'")
