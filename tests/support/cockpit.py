@@ -11,6 +11,7 @@ from textual.keys import _character_to_key
 
 from ironclad_tui.app import IroncladApp
 from ironclad_tui.prefs import Prefs
+from ironclad_tui.screens.base import CockpitScreen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +22,14 @@ if TYPE_CHECKING:
 
 SIZES = ((120, 36), (80, 24))
 _SECONDS = 60.0
+_LOOK_SECONDS = 0.02
 _CALM = 3  # rounds without news: a new screen needs two to mount and to be drawn
+
+
+class Patient(IroncladApp):
+    """Its messages stay: a slow machine may take longer than their five seconds until somebody looks."""
+
+    NOTIFICATION_TIMEOUT = 3600.0
 
 
 class Cockpit:
@@ -39,13 +47,27 @@ class Cockpit:
             assert time.monotonic() < deadline, "the cockpit still waits for answers"
             await self.pilot.pause(0)  # until all messages that were there are handled
             app = self.app
-            answered = app.settled or (app.trouble is not None and app._asker.idle and app._doer.idle)
+            answered = app.settled or (app.trouble is not None and self._idle())
             screen = app.screen
             drawn = screen._compositor.root is screen and not screen._layout_required
             handled = not app.message_queue_size and not screen.message_queue_size
             calm = calm + 1 if answered and drawn and handled else 0
             if not calm:
                 await asyncio.sleep(0.001)  # answers come from threads: there is no one event to await
+
+    def _idle(self) -> bool:
+        """Whether nothing is asked for any more: a late answer may bring trouble back that has passed."""
+        app = self.app
+        screens = (screen for screen in app.screen_stack if isinstance(screen, CockpitScreen))
+        return app._asker.idle and app._doer.idle and all(screen.idle for screen in screens)
+
+    async def until(self, holds: Callable[[], object], seconds: float = _SECONDS) -> None:
+        """Let the cockpit live until something is so."""
+        for _ in range(int(seconds / _LOOK_SECONDS)):
+            await self.pilot.pause(_LOOK_SECONDS)
+            if holds():
+                return
+        raise AssertionError(f"never happened; the screen:\n{self.frame()}")
 
     async def press(self, *keys: str) -> None:
         """Press keys, each when the one before has had its effect."""
@@ -89,7 +111,7 @@ def cockpit(
     """Run a scenario in a cockpit on `source`, headless."""
 
     async def run() -> Any:
-        app = IroncladApp(source, prefs or Prefs())
+        app = Patient(source, prefs or Prefs())
         async with app.run_test(size=size) as pilot:
             driver = Cockpit(app, pilot)
             await driver.settle()

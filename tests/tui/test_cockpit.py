@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cockpit import Cockpit, cockpit
 from staged import HOSTILE, NOW, Staged
+from textual.command import CommandList
 
 from ironclad.errors import DatabaseUnavailable, SchemaMismatch
 from ironclad_tui.screens.base import SCREENS
@@ -198,11 +199,15 @@ def test_the_command_palette_finds_screens_and_actions() -> None:
     async def visit(driver: Cockpit) -> None:
         await driver.press("ctrl+p")
         await driver.type("Maintenance")
-        await driver.pilot.pause(0.3)  # the palette searches when nobody has typed for a moment
+        commands = driver.app.screen.query_one(CommandList)
+
+        def found() -> bool:  # each letter begins a search of its own, which shows parts of what it finds
+            first = commands.highlighted_option
+            return len(driver.app.workers) == 0 and first is not None and str(first.prompt).startswith("Maintenance")
+
+        await driver.until(found)
         await driver.press("enter")
-        await driver.pilot.pause(0.1)
-        await driver.settle()
-        assert driver.app.current_mode == "maintenance"
+        await driver.until(lambda: driver.app.current_mode == "maintenance")
 
     cockpit(Staged("busy"), visit)
 
