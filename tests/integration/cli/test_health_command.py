@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from ironclad.ops import directory
+from ironclad.ops import directory, looking
 from ironclad.ops.endpoint import Endpoint
 from ironclad.ops.health import HealthBoard
 from ironclad.ops.health_log import HealthLog
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def board(settings: Settings) -> Iterator[HealthBoard]:
-    """The board of a service that answers."""
+def board(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthBoard]:
+    """The board of a service that answers, however slow the machine is."""
+    monkeypatch.setattr(looking, "_SECONDS", 60.0)
     board = HealthBoard()
     board.set_ready(ready=True)
     reports = Reports("watch", board, Metrics("watch", process=False))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ironclad.cli.commands import submit
+from ironclad.cli.follow import follow
 from ironclad.errors import NotAudio
 from ironclad.jobs import history, lease, query
 from ironclad.jobs.feed import EVENT, Feed
@@ -75,17 +76,27 @@ def test_a_file_that_may_not_be_read_is_a_failed_job(run: Run, song: Path, datab
 
 
 @pytest.fixture
-def worker(database: Database) -> Iterator[Callable[[IroncladError | None], None]]:
-    """Works on one job in a thread, as soon as there is one."""
+def worker(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[IroncladError | None], None]]:
+    """Works on one job in a thread, as soon as somebody waits for it: one that ends before is told another way."""
     threads: list[threading.Thread] = []
-    stopping = threading.Event()
+    awaited, stopping = threading.Event(), threading.Event()
+
+    def following(*arguments: Any, **options: Any) -> Any:
+        awaited.set()
+        return follow(*arguments, **options)
+
+    monkeypatch.setattr("ironclad.cli.commands.submit.follow", following)
 
     def work(error: IroncladError | None) -> None:
+        assert awaited.wait(60)
+        claim = None
         for _ in Feed(database.dsn, (EVENT,)).listen(stopping, tick_seconds=0.2):
             with database.session() as session:
                 claim = lease.claim_next(session, "cpu", worker="test", lease_seconds=30)
             if claim is not None:
                 break
+        if claim is None:
+            return
         with database.session() as session:
             history.stage_started(session, claim.fence, "validate")
             history.stage_progress(session, claim.fence, "validate", 0.5)
@@ -99,8 +110,9 @@ def worker(database: Database) -> Iterator[Callable[[IroncladError | None], None
 
     yield start
     stopping.set()
+    awaited.set()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=60)
 
 
 def test_wait_tells_how_it_went(run: Run, song: Path, worker: Callable[..., Any]) -> None:
