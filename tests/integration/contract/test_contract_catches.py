@@ -77,8 +77,14 @@ def verdicts(tmp_path: Path) -> Callable[[EngineSpec], dict[str, tuple[str, str]
     def put(spec: EngineSpec) -> dict[str, tuple[str, str]]:
         target = Target(spec=spec, settings=HostSettings(search_path=(MUTANTS,)), model_folder=weights)
         long = {} if spec.name == "hoards" else {"long_frames": LEAN}
+        found = {}
         with Bench(target, tmp_path, **long) as bench:
-            return {check.name: judge(check, bench) for check in CHECKS}
+            for check in CHECKS:
+                if check.name == CAUGHT["Swallows"]:
+                    (weights / "waits").touch()  # it takes a tenth of a second; the cancel may take longer to arrive
+                found[check.name] = judge(check, bench)
+                (weights / "waits").unlink(missing_ok=True)
+        return found
 
     return put
 

@@ -23,8 +23,6 @@ pytestmark = pytest.mark.timeout(900)
 
 MINUTES = "memory-flat-in-length"
 """The check that separates minutes of music."""
-LEAN = 1_000_000
-"""Frames of the longest recording without it."""
 SUITE = ["-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:cov", "-p", "no:xdist"]
 
 
@@ -61,8 +59,7 @@ def test_plugins_with_a_small_model(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = getattr(tiny_models, name)(tmp_path / "model")
     (spec,) = importlib.import_module(f"ironclad_engine_{name}.plugin").ironclad_engines()
-    lean = {"long_frames": LEAN} if left_out else {}
-    with Bench(Target.here(spec, model_folder=folder), tmp_path, **lean) as bench:
+    with Bench(Target.here(spec, model_folder=folder), tmp_path) as bench:
         found = {check.name: judge(check, bench) for check in CHECKS if check.name not in left_out}
     assert {check: text for check, (verdict, text) in found.items() if verdict == "broken"} == {}
     assert [check for check, (verdict, _) in found.items() if verdict == "not judged"] == ["exact-sum"]

@@ -14,6 +14,10 @@ import numpy as np
 from ironclad.engines.host.api import EngineError
 
 BLOCK = 1 << 16
+LONG = 1_000_000
+"""Frames of the shortest recording that is cancelled."""
+WAITS = "waits"
+"""A file beside the weights: who is cancelled works until it hears of it, however late that is."""
 KEPT: list[Any] = []
 """Where the leaking ones put things."""
 
@@ -38,6 +42,8 @@ class Good:
             count = min(BLOCK, reader.frames - sinks.frames)
             self.block(reader.read(sinks.frames, count), sinks)
             self.tell(progress, sinks.frames, reader.frames)
+            while reader.frames >= LONG and Path(self.folder, WAITS).exists() and not cancelled():
+                time.sleep(0.01)
 
     def begin(self, reader: Any, sinks: Any) -> None:
         """Before the first block."""
