@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,7 +62,6 @@ def test_prefect_elsewhere_is_not_ours_to_show(tmp_path: Path) -> None:
 def test_the_live_table_shows_services_and_stays_harmless(plain_settings: Settings) -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, height=30, markup=True)
-    before = threading.active_count()
     with LiveScreen(console, plain_settings) as screen:
         screen.heard(event("watch", UnitState.RESTARTING, "[red]exit\x1b", ("last words\x07",)))
         screen.heard(event("supervisor", UnitState.READY))
@@ -73,7 +71,8 @@ def test_the_live_table_shows_services_and_stays_harmless(plain_settings: Settin
     assert "[red]exit\\x1b" in shown
     assert "last words\\x07" in shown
     assert "Ready. Drop music into" in shown
-    assert threading.active_count() == before
+    screen._counter.join(60)
+    assert not screen._counter.is_alive()
 
 
 def test_paths_are_whole_on_a_narrow_terminal(plain_settings: Settings) -> None:

@@ -17,7 +17,7 @@ def described_by(code: str = "") -> tuple[str, subprocess.Popen[str]]:
 
 
 def end(child: subprocess.Popen[str]) -> None:
-    child.communicate("\n", timeout=10)
+    child.communicate("\n", timeout=60)
 
 
 def test_a_live_process_is_not_gone_and_a_dead_one_is() -> None:
