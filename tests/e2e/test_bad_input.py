@@ -110,7 +110,7 @@ def test_a_file_that_goes_away_before_its_claim_is_no_job(done: Installation, ma
         file.write(song.read_bytes()[:1000])
         file.flush()
         until(
-            "the watcher has seen it", lambda: done.rows("SELECT 1 FROM observation WHERE path LIKE '%gone.flac'"), 20
+            "the watcher has seen it", lambda: done.rows("SELECT 1 FROM observation WHERE path LIKE '%gone.flac'"), 120
         )
         target.unlink()
     until("it is forgotten", lambda: not done.rows(

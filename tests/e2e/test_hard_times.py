@@ -41,6 +41,7 @@ def test_the_database_and_prefect_may_go_away_in_the_middle(tmp_path: Path, make
             up.drop(make_song(tmp_path / f"{number}.flac", 5.0, number, title=f"S{number}"))
         until("something runs", lambda: up.rows("SELECT 1 FROM job WHERE state = 'running'"), 120)
         for victim in ("postgres", "prefect"):
+            until(f"{victim} runs", lambda victim=victim: up.pid_of(victim), 120)
             pid = up.pid_of(victim)
             assert pid is not None
             os.kill(pid, signal.SIGKILL)

@@ -55,7 +55,7 @@ def of_processes(processes: list[psutil.Process], mark: str = MARK) -> list[str]
     """Processes that show the mark to whoever looks: command lines and environments."""
     found = []
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):  # it ends while it is looked at
             shown = [*process.cmdline(), *(f"{name}={value}" for name, value in process.environ().items())]
             found += [f"{process.cmdline()[:4]}: {one[:60]}" for one in shown if mark in one]
     return found

@@ -45,7 +45,7 @@ def impossible() -> str:
         return "needs root, systemd and unshare"
     if cgroup2() is None:
         return "needs a writable cgroup v2"
-    done = subprocess.run([*NAMESPACES.split(), "true"], capture_output=True, check=False, timeout=10)
+    done = subprocess.run([*NAMESPACES.split(), "true"], capture_output=True, check=False, timeout=60)
     return "" if done.returncode == 0 else "the kernel refuses namespaces"
 
 

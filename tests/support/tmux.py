@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import time
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.05
 _ENDED = "ended with code"
+_STEERING = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 
 
 class Tmux:
@@ -29,6 +31,8 @@ class Tmux:
         self, folder: Path, command: Sequence[str], environment: Mapping[str, str], size: tuple[int, int] = (80, 24)
     ) -> None:
         self._socket = folder / "tmux.sock"
+        self._output = folder / "tmux.output"
+        self._heard = 0
         # tmux itself sometimes knows no exit code of a pane that has ended, so a shell prints it.
         self._command = f"{shlex.join(command)}; echo {_ENDED} $?; exec sleep 600"
         self._environment = dict(environment)
@@ -48,6 +52,8 @@ class Tmux:
             "new-session", "-d", "-x", columns, "-y", rows, self._command, ";",
             "set-option", "-g", "status", "off",
         )  # fmt: skip
+        self._output.touch()
+        self._tmux("pipe-pane", f"exec cat >> {shlex.quote(str(self._output))}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,6 +66,7 @@ class Tmux:
     def keys(self, *keys: str) -> None:
         """Press keys by tmux's names."""
         for key in keys:
+            self._heard = self._output.stat().st_size
             self._tmux("send-keys", key)
 
     def type(self, text: str) -> None:
@@ -80,6 +87,17 @@ class Tmux:
                 return shown
             assert time.monotonic() < deadline, f"{texts} never appeared:\n{shown}"
             time.sleep(_LOOK_SECONDS)  # a terminal is looked at: there is no event to await
+
+    def told(self, *texts: str, seconds: float = 60.0) -> None:
+        """Wait for a message. It goes after five seconds, so it is looked for in all that came since the last key."""
+        deadline = time.monotonic() + seconds
+        while True:
+            came = _STEERING.sub(b" ", self._output.read_bytes()[self._heard :]).decode("utf-8", "replace")
+            read = " ".join(came.split())
+            if all(text in read for text in texts):
+                return
+            assert time.monotonic() < deadline, f"{texts} were never told:\n{read[-2000:]}\n{self.screen()}"
+            time.sleep(_LOOK_SECONDS)  # as above
 
     def ended(self, seconds: float = 60.0) -> int:
         """The exit code of the program, once it has ended."""
