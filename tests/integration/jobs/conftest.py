@@ -178,7 +178,7 @@ def shared_url(server_url: str, template: str) -> Iterator[str]:
 def janitor(shared_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection that empties the shared database."""
     with psycopg.connect(Database(shared_url).dsn, autocommit=True, application_name="janitor") as connection:
-        connection.execute("SET lock_timeout = '10s'")
+        connection.execute("SET lock_timeout = '60s'")
         yield connection
 
 

@@ -805,6 +805,8 @@ def test_it_stops_when_told(bench: Any, start: Callable[..., Running]) -> None:
 
 
 def test_the_pause_is_never_longer_than_the_tick_nor_none(bench: Any, executor: MemoryExecutor) -> None:
+    jobs = bench.settings.jobs.model_copy(update={"backoff_seconds": 600.0})  # so that none comes due meanwhile
+    bench.settings = bench.settings.model_copy(update={"jobs": jobs})
     settings = settings_of(bench, tick=3.0)
     assert Dispatcher(bench.database, settings, executor).tick() == 3.0
     bench.job("waiting_retry")
