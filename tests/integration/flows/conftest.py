@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 HERE = Path(__file__).parent
 START_SECONDS = 300.0
+PATIENCE = 180.0
+"""A worker's start, with all that it imports, is among what is waited for."""
 SHARED_SECONDS = 600.0
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 
@@ -42,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SHARED_SECONDS))
 
 
-def until(what: Callable[[], T | None], *, seconds: float = 60.0) -> T:
+def until(what: Callable[[], T | None], *, seconds: float = PATIENCE) -> T:
     """What `what` returns as soon as it is true."""
     deadline = time.monotonic() + seconds
     while not (value := what()):
@@ -104,7 +106,7 @@ class Prefect:
     def state(self, run_id: str) -> str:
         return str(self.run(run_id)["state"]["type"])
 
-    def ended(self, run_id: str, *, seconds: float = 60.0) -> dict[str, Any]:
+    def ended(self, run_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
         """The run's final state."""
 
         def final() -> dict[str, Any] | None:
@@ -113,7 +115,7 @@ class Prefect:
 
         return until(final, seconds=seconds)
 
-    def started(self, pids: Path, *, seconds: float = 60.0) -> tuple[int, int]:
+    def started(self, pids: Path, *, seconds: float = PATIENCE) -> tuple[int, int]:
         """Process ids of a `sleeper` flow and of the program it started, once it sleeps."""
         self.until(pids.exists, seconds=seconds)
         flow, program = pids.read_text(encoding="ascii").split()
@@ -135,16 +137,17 @@ class Worker:
 
     @property
     def fork_server(self) -> psutil.Process:
-        (found,) = [
-            child
-            for child in psutil.Process(self.process.pid).children()
-            if "ironclad_flows.forkserver" in child.cmdline()
-        ]
-        return found
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # one that has ended meanwhile
+                if "ironclad_flows.forkserver" in child.cmdline():
+                    found.append(child)
+        (server,) = found
+        return server
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
 
 def _admin(url: str, statement: str) -> None:
@@ -188,7 +191,7 @@ def serving(environment: dict[str, str], command: Sequence[str] = ()) -> Iterato
             yield Server(process, prefect)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
         process.wait()

@@ -29,12 +29,15 @@ def broken() -> None:
 
 
 @flow
-def sleeper(pids: str, seconds: float = 600.0) -> None:
-    """Sleep beside a program of its own; writes the process ids of itself and of that program."""
+def sleeper(pids: str, over: str = "") -> None:
+    """Sleep beside a program of its own, until there is a file `over`; writes the process ids of itself and of that."""
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     unfinished = Path(f"{pids}.new")
     unfinished.write_text(f"{os.getpid()} {program.pid}", encoding="ascii")
     unfinished.rename(pids)
-    time.sleep(seconds)
+    for _ in range(6000):
+        if over and Path(over).exists():
+            break
+        time.sleep(0.1)
     program.kill()
     program.wait()

@@ -64,7 +64,7 @@ def test_the_catalogue_is_answered_without_the_network(prefect: Prefect) -> None
 
 
 def test_the_ui_comes_from_the_package(prefect: Prefect) -> None:
-    page = httpx.get(prefect.url.removesuffix("/api"), follow_redirects=True, trust_env=False)
+    page = httpx.get(prefect.url.removesuffix("/api"), follow_redirects=True, trust_env=False, timeout=60)
     assert page.status_code == httpx.codes.OK
     assert not re.findall(r'(?:src|href)="(https?:)?//', page.text)
 
@@ -131,7 +131,7 @@ def powerless(server_url: str) -> Iterator[str]:
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
         connection.execute(f"CREATE DATABASE {name}")
         yield parsed.set(username=name, password="x", database=name).render_as_string(hide_password=False)
-        connection.execute(f"DROP DATABASE {name}")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
         connection.execute(f"DROP ROLE {name}")
 
 
@@ -261,7 +261,7 @@ def test_server_worker_and_run_call_nobody_but_this_machine(prefect: Prefect, tm
             prefect.until(healthy, seconds=START_SECONDS)
             start("worker", worker_command("traced", slots=1, name="traced", preload=["sample_flows"]))
             run_id = ours.start("traced", "sample_flows.five")
-            assert ours.ended(run_id, seconds=120)["type"] == "COMPLETED"
+            assert ours.ended(run_id, seconds=START_SECONDS)["type"] == "COMPLETED"
             for view in ("aggregate-worker-metadata", "aggregate-block-metadata"):
                 assert ours.client.get(f"/collections/views/{view}").is_success
     finally:

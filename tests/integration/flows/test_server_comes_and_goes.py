@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from conftest import Prefect, StartServer, StartWorker
 
 pytestmark = pytest.mark.slow
+PATIENCE = 180.0
 
 
 def test_a_worker_waits_for_a_late_server_and_leaves_without_one(
@@ -30,7 +31,7 @@ def test_a_worker_waits_for_a_late_server_and_leaves_without_one(
         server.process.kill()
         server.process.wait(60)
     worker.process.send_signal(signal.SIGTERM)
-    worker.process.wait(60)
+    worker.process.wait(PATIENCE)
     prefect.until(lambda: not prefect.alive(flow) and not prefect.alive(program))
 
 
@@ -43,5 +44,5 @@ def test_a_worker_ends_when_its_server_has_moved_so_that_a_new_one_follows(
     worker = start_worker("moved", environment=environment)
     prefect.until(lambda: prefect.client.get("/work_pools/moved").is_success)
     publish_url(settings, "http://127.0.0.1:1/api")
-    assert worker.process.wait(60) != 0
+    assert worker.process.wait(PATIENCE) != 0
     assert f"It has moved from {prefect.url} to http://127.0.0.1:1/api" in worker.log.read_text(encoding="utf-8")

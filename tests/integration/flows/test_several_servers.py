@@ -36,9 +36,17 @@ pytestmark = [
 PATIENCE = 240.0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+class Port:
+    """A free port that nobody else is given while a server starts: bound, though nobody listens. Close it."""
+
+    def __init__(self) -> None:
+        self._bound = socket.socket()
+        self._bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server that takes it by its number
+        self._bound.bind(("127.0.0.1", 0))
+        self.number = int(self._bound.getsockname()[1])
+
+    def close(self) -> None:
+        self._bound.close()
 
 
 def until(holds: Callable[[], object], what: str) -> None:
@@ -51,20 +59,21 @@ def until(holds: Callable[[], object], what: str) -> None:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--dir", tmp_path, "--requirepass", "hush"]
+    port = Port()
+    command = ["redis-server", "--port", port.number, "--bind", "127.0.0.1", "--dir", tmp_path, "--requirepass", "hush"]
     with (tmp_path / "redis.log").open("wb") as log:
         process = subprocess.Popen([*map(str, command)], stdout=log, stderr=log)
-    yield f"redis://:hush@127.0.0.1:{port}/0"
+    yield f"redis://:hush@127.0.0.1:{port.number}/0"
     process.terminate()
-    process.wait(30)
+    process.wait(60)
+    port.close()
 
 
 class Server:
     """One of the two."""
 
     def __init__(self, folder: Path, database_url: str, redis: str) -> None:
-        port = free_port()
+        self.port = Port()
         folder.mkdir()
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("IRON", "PREFECT"))}
         self.log = (folder / "log").open("wb")
@@ -72,11 +81,11 @@ class Server:
             server_command(), stdout=self.log, stderr=self.log,
             env={
                 **environment, "IRONCLAD_DATA_DIR": str(folder), "IRONCLAD_DATABASE_URL": database_url,
-                "IRONCLAD_PREFECT__PORT": str(port), "IRONCLAD_PREFECT__REDIS_URL": redis,
+                "IRONCLAD_PREFECT__PORT": str(self.port.number), "IRONCLAD_PREFECT__REDIS_URL": redis,
                 "IRONCLAD_PREFECT__DATABASE": "postgresql",
             },
         )  # fmt: skip
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=30, trust_env=False)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port.number}/api", timeout=60, trust_env=False)
         until(self.healthy, (folder / "log").read_text(errors="replace")[-2000:])
 
     def healthy(self) -> bool:
@@ -105,6 +114,7 @@ class Server:
         self.process.send_signal(number)
         self.process.wait(60)
         self.log.close()
+        self.port.close()
 
 
 def test_two_servers_are_one_and_one_may_die(tmp_path: Path, database_url: str, redis: str) -> None:

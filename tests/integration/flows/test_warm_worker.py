@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from conftest import Prefect, StartWorker, Worker
 
+PATIENCE = 180.0
+
 
 def test_a_flow_runs_to_its_end_in_a_forked_process(prefect: Prefect, steady_worker: Worker, tmp_path: Path) -> None:
     run_id = prefect.start("steady", "sample_flows.five")
@@ -32,7 +34,7 @@ def test_a_flow_runs_to_its_end_in_a_forked_process(prefect: Prefect, steady_wor
     assert logs
     host, _, pid = prefect.run(run_id)["infrastructure_pid"].rpartition(":")
     assert host == os.uname().nodename
-    assert not prefect.alive(int(pid))
+    prefect.until(lambda: not prefect.alive(int(pid)))  # it ends after it has sent its last logs
 
 
 def test_worker_and_fork_server_share_what_they_import(prefect: Prefect, steady_worker: Worker) -> None:
@@ -82,13 +84,15 @@ def test_a_dead_fork_server_takes_its_runs_along_and_the_next_run_has_a_new_one(
 
 
 def test_a_stopping_worker_lets_its_run_finish(prefect: Prefect, start_worker: StartWorker, tmp_path: Path) -> None:
-    worker = start_worker("finish", drain_seconds=90)
-    run_id = prefect.start("finish", "sample_flows.sleeper", pids=str(tmp_path / "pids"), seconds=3)
+    worker, over = start_worker("finish", drain_seconds=600), tmp_path / "over"
+    run_id = prefect.start("finish", "sample_flows.sleeper", pids=str(tmp_path / "pids"), over=str(over))
     prefect.started(tmp_path / "pids")
     worker.process.send_signal(signal.SIGTERM)
-    prefect.until((tmp_path / "pids").exists)
+    # Until it says so it may rightly take what comes in the same moment.
+    prefect.until(lambda: "worker draining" in worker.log.read_text(encoding="utf-8"))
     late = prefect.start("finish", "sample_flows.five")
-    assert worker.process.wait(100) == 0
+    over.touch()
+    assert worker.process.wait(PATIENCE) == 0
     assert prefect.state(run_id) == "COMPLETED"
     assert prefect.state(late) == "SCHEDULED", "a draining worker takes no more runs"
 
@@ -101,7 +105,7 @@ def test_a_stopping_worker_lets_go_of_a_run_that_takes_too_long(
     flow, program = prefect.started(tmp_path / "pids")
     prefect.until(lambda: prefect.state(run_id) == "RUNNING")
     worker.process.send_signal(signal.SIGTERM)
-    assert worker.process.wait(100) == 0
+    assert worker.process.wait(PATIENCE) == 0
     state = prefect.run(run_id)["state"]
     assert state["type"] == "CANCELLED"
     assert "goes back to the queue" in state["message"]
@@ -120,6 +124,6 @@ def test_nothing_outlives_a_killed_worker(prefect: Prefect, start_worker: StartW
 
 def test_a_worker_whose_modules_do_not_load_says_so_and_ends(start_worker: StartWorker) -> None:
     worker = start_worker("nothing", preload="no_such_module")
-    assert worker.process.wait(60) != 0
+    assert worker.process.wait(PATIENCE) != 0
     assert "No module named 'no_such_module'" in worker.log.read_text(encoding="utf-8")
     assert not psutil.pid_exists(worker.process.pid)
