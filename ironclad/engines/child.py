@@ -79,8 +79,11 @@ class Child:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start it."""
-        self._thread.start()
+        """Start it. Raises `EngineDied` if there is no room for it now, `PluginBroken` if it cannot be started."""
+        try:
+            self._thread.start()
+        except RuntimeError as exc:
+            raise EngineDied(f"its interpreter cannot be started: {exc}") from exc
         self._started.wait()
         if self._error is not None:
             kind = EngineDied if self._error.errno in _SHORT else PluginBroken
@@ -155,8 +158,15 @@ class Child:
             return
         self._process = process
         drain = threading.Thread(target=self._drain, args=(process,), name=f"{self._thread.name}-stderr", daemon=True)
-        drain.start()
-        self._started.set()
+        try:
+            drain.start()
+        except RuntimeError as exc:  # no thread is to be had now, and who starts us waits
+            self._error = OSError(errno.EAGAIN, str(exc))
+            with process:
+                process.kill()
+            return
+        finally:
+            self._started.set()
         self._read(process)
         process.wait()
         drain.join(_EXIT_SECONDS)

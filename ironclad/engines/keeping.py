@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ironclad import durable
+from ironclad import durable, log
 from ironclad.engines import keeper_wire as wire
 from ironclad.engines.child import KEEPER, kill_marked
 from ironclad.engines.separation import Progress
@@ -108,11 +108,19 @@ class Keeping:
     def _serve(self) -> None:
         while True:
             ready, _, _ = select.select([self._listener.fileno(), self._stop], [], [])
-            if self._stop in ready or not self._keep():
+            if self._stop in ready:
+                return
+            try:
+                failed = self._keep() != 0
+            except OSError as exc:  # no process or descriptor is to be had now: who has connected waits for the next
+                log.get(component="engines").warning("engine_keeper_not_started", error=str(exc))
+                failed = True
+            # A keeper that cannot start must not be started again and again without a pause.
+            if select.select([self._stop], [], [], _AGAIN_SECONDS if failed else 0.0)[0]:
                 return
 
-    def _keep(self) -> bool:
-        """Run a keeper until it ends, or we shall: then False."""
+    def _keep(self) -> int:
+        """Run a keeper until it ends, or we shall; its exit status. Raises `OSError` if it cannot be started."""
         life, ours = os.pipe2(os.O_CLOEXEC)
         passed = (self._listener.fileno(), life)
         try:
@@ -120,22 +128,24 @@ class Keeping:
                 [sys.executable, "-m", "ironclad.engines.keeper", *map(str, passed), json.dumps(asdict(self._limits))],
                 stdin=subprocess.DEVNULL, pass_fds=passed, env={**os.environ, KEEPER: self._token}, cwd="/",
             )  # fmt: skip
+        except BaseException:
+            os.close(ours)
+            raise
         finally:
             os.close(life)
         self._keeper = keeper
-        ended = os.pidfd_open(keeper.pid)
         try:
-            ready, _, _ = select.select([ended, self._stop], [], [])
+            ended = os.pidfd_open(keeper.pid)
+            try:
+                select.select([ended, self._stop], [], [])
+            finally:
+                os.close(ended)
         finally:
-            os.close(ours)
-            os.close(ended)
-        keeper.wait()
-        self._keeper = None
-        kill_marked(self._token, KEEPER)
-        if self._stop in ready:
-            return False
-        # A keeper that cannot start must not be started again and again without a pause.
-        return not (keeper.returncode and select.select([self._stop], [], [], _AGAIN_SECONDS)[0])
+            os.close(ours)  # which ends it
+            keeper.wait()
+            self._keeper = None
+            kill_marked(self._token, KEEPER)
+        return keeper.returncode
 
 
 class SharedHosts:

@@ -178,8 +178,10 @@ class Round:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while True:
             self._news.clear()
+            if self._stopping.is_set():  # asked after that: who stops us sets it first, and wakes us then
+                return
             try:
                 result = self.courier.deliver()
             except DatabaseUnavailable:

@@ -59,7 +59,10 @@ class AppriseNotifier:
                 if self._channel.url else f"notify.channels.{self._channel.name}.url is not set."
             )  # fmt: skip
         # The read time-out is ours: Apprise's four seconds take a slow gateway that has delivered for one that failed.
-        service.socket_connect_timeout = min(_CONNECT_SECONDS, self._channel.timeout_seconds)
+        # For mail its time to connect is that of every answer, too, and a server may look at a message for long.
+        answers = "mailto" in service.schemas()
+        connect = self._channel.timeout_seconds if answers else _CONNECT_SECONDS
+        service.socket_connect_timeout = min(connect, self._channel.timeout_seconds)
         service.socket_read_timeout = self._channel.timeout_seconds
         service.service_retry = 0
         service.overflow_mode = apprise.OverflowMode.TRUNCATE  # split, one message would become many

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import resource
 import threading
@@ -407,6 +408,26 @@ def test_a_machine_without_room_for_a_process_is_not_a_broken_plugin(
             engine.start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (refused, hard))
+    assert caught.value.retryable
+    with build("Echo") as another:
+        assert another.separate(request_for()).stems
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_machine_without_room_for_a_thread_is_not_waited_for(
+    number: int, build: Callable[..., EngineHost], request_for: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the thread that keeps the host, and of the one that reads what it says to standard error."""
+    real, begun = threading.Thread.start, itertools.count()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("engine-") and next(begun) == number:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(errors.EngineDied, match=r"cannot be started: .*new thread") as caught:
+        build("Echo").start()
     assert caught.value.retryable
     with build("Echo") as another:
         assert another.separate(request_for()).stems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -98,6 +99,28 @@ def test_one_host_serves_many_runs_and_loads_its_model_once(
     assert stats is not None
     (host,) = stats["hosts"]
     assert (host["engine"], host["separations"], host["busy"], stats["starts"]) == ("counting", 5, False, 1)
+
+
+@pytest.mark.parametrize("refused", ["Popen", "pidfd_open"])
+def test_a_keeper_for_which_there_is_no_room_is_tried_again(
+    refused: str, keeping: Callable[..., Keeping], request_for: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full machine refuses a process or a descriptor once; the run that waits is served when there is room."""
+    owner = subprocess if refused == "Popen" else os
+    real, refusals = getattr(owner, refused), iter([OSError(errno.EAGAIN, "no room")])
+
+    def sometimes(*args: Any, **options: Any) -> Any:
+        if (error := next(refusals, None)) is not None:
+            raise error
+        return real(*args, **options)
+
+    monkeypatch.setattr(keeping_module, "_AGAIN_SECONDS", 0.01)
+    kept = keeping()
+    monkeypatch.setattr(owner, refused, sometimes)
+    result = SharedHosts(kept.path).separate(order("Counting", request_for()), Ears())
+    assert next(refusals, None) is None
+    assert result.used.separations == 1
+    assert kept.pid is not None
 
 
 def test_runs_wait_for_a_host_that_is_busy_and_hear_why(keeping: Callable[..., Keeping], request_for: Ask) -> None:

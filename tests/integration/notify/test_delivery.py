@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sinks import Answer, HttpSink, MailSink
 
+from ironclad.notify import courier as courier_module
 from ironclad.notify import queue, through_apprise, webhook
 from ironclad.notify.contract import NotDelivered
-from ironclad.notify.courier import Courier, Delivery
+from ironclad.notify.courier import Courier, Delivery, Round
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +30,7 @@ def http() -> Iterator[HttpSink]:
 
 
 @pytest.fixture
-def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailSink]:
-    monkeypatch.setattr(through_apprise, "_CONNECT_SECONDS", 60.0)  # for SMTP it is the time-out of each answer
+def mail() -> Iterator[MailSink]:
     with MailSink() as sink:
         yield sink
 
@@ -292,3 +293,42 @@ def test_a_slow_gateway_is_waited_for_as_long_as_the_channel_says(desk: Callable
     http.decide = slow
     here = desk(channels=channel(http.json_url, timeout_seconds=60), routes=EACH)
     assert one(here).deliver() == Delivery("sent", "HTTP 200")
+
+
+def test_a_mail_server_is_waited_for_as_long_too(
+    desk: Callable[..., Desk], mail: MailSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at each message before it takes it; whoever does not wait sends it again and again."""
+
+    def slow() -> Answer:
+        time.sleep(1.5)  # longer than there is to connect: the slowness is what is tested
+        return Answer()
+
+    monkeypatch.setattr(through_apprise, "_CONNECT_SECONDS", 0.5)
+    mail.decide = slow
+    here = desk(channels=channel(mail.mail_url, timeout_seconds=60), routes=EACH)
+    result = one(here).deliver()
+    assert isinstance(result, Delivery)
+    assert (result.outcome, len(mail.received)) == ("sent", 1)
+
+
+def test_a_courier_that_is_stopped_at_any_moment_ends_at_once(
+    desk: Callable[..., Desk], http: HttpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is between the question whether to go on and the wait for news."""
+    monkeypatch.setattr(courier_module, "_IDLE_SECONDS", 3600.0)
+    rounds: list[Round] = []
+    made = threading.Event()
+
+    class Stopping(threading.Event):
+        def is_set(self) -> bool:
+            answer = super().is_set()
+            made.wait(60)
+            self.set()  # somebody stops it right after it has asked
+            rounds[0].wake()
+            return answer
+
+    here = desk(channels=channel(http.json_url), routes=EACH)
+    rounds.append(Round(here.courier("ops"), Stopping()))
+    made.set()
+    assert rounds[0].join(60)
