@@ -45,7 +45,10 @@ def _sqlalchemy_url(url: str) -> sa.URL:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (sa_exc.OperationalError, sa_exc.InterfaceError) as exc:
+    except sa_exc.DBAPIError as exc:
+        # What the server says as it ends a connection (idle in a transaction for too long) may be of any class.
+        if not (isinstance(exc, sa_exc.OperationalError | sa_exc.InterfaceError) or exc.connection_invalidated):
+            raise
         lines = str(exc.orig or exc).strip().splitlines() or [type(exc.orig or exc).__name__]
         raise DatabaseUnavailable(lines[0]) from exc
     except sa_exc.TimeoutError as exc:

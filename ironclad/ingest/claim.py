@@ -108,13 +108,17 @@ def is_there(new: NewJob) -> bool:
 
 
 def ensure_room(settings: Settings, source: Path, size: int, mode: str) -> None:
-    """Raise `DiskFull` if the claim has to copy and the copy would break the disk floor. A rename needs no room."""
+    """Raise `DiskFull` if the claim has to copy and the copy would break the disk floor. A rename needs no room.
+
+    `StorageError` if the disk does not say.
+    """
     archive = settings.layout.archive
     with durable.translated(source):
         same = source.lstat().st_dev == _existing(archive).stat().st_dev
     if same and mode in {"move", "link"}:
         return
-    free = durable.free_bytes(archive)
+    with durable.stored(archive):
+        free = durable.free_bytes(archive)
     if free - size < settings.disk.min_free_bytes:
         raise DiskFull(f"{archive} has {free} bytes free; copying {source.name!r} needs {size}.", path=archive)
 

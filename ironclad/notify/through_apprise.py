@@ -60,8 +60,8 @@ class AppriseNotifier:
             )  # fmt: skip
         # The read time-out is ours: Apprise's four seconds take a slow gateway that has delivered for one that failed.
         # For mail its time to connect is that of every answer, too, and a server may look at a message for long.
-        answers = "mailto" in service.schemas()
-        connect = self._channel.timeout_seconds if answers else _CONNECT_SECONDS
+        mail = self._channel.url.partition(":")[0].lower() in {"mailto", "mailtos"}
+        connect = self._channel.timeout_seconds if mail else _CONNECT_SECONDS
         service.socket_connect_timeout = min(connect, self._channel.timeout_seconds)
         service.socket_read_timeout = self._channel.timeout_seconds
         service.service_retry = 0

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -256,6 +258,25 @@ def test_in_copy_mode_a_file_is_taken_once_for_ever(bench: Bench) -> None:
     assert len(bench.jobs()) == 1
     path.with_name("2.mp3").write_bytes(b"another version")
     bench.until_jobs(2)
+
+
+def test_a_disk_that_does_not_say_how_full_it_is_is_asked_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the last look at a file is no answer: neither it nor those beside it may be forgotten."""
+    bench.configure(WatchRoot(path=bench.input, mode="copy"))
+    usage, errors = shutil.disk_usage, iter([OSError(errno.EIO, "the disk is away")])
+
+    def sometimes(path: Path) -> Any:
+        if (error := next(errors, None)) is not None:
+            raise error
+        return usage(path)
+
+    monkeypatch.setattr("ironclad.ingest.examine.STORAGE_SECONDS", 0.1)
+    monkeypatch.setattr(shutil, "disk_usage", sometimes)
+    files = [bench.drop(f"ana/{number}.mp3", bytes([number])) for number in range(3)]
+    bench.watch()
+    assert len(bench.until_jobs(3, "queued")) == 3
+    assert next(errors, None) is None
+    assert all(file.exists() for file in files)
 
 
 def test_roots_of_several_kinds_side_by_side(bench: Bench, tmp_path: Path) -> None:
