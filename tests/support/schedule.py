@@ -23,11 +23,14 @@ GROUPS = {
     "tests/chaos/system/test_monkey.py": "services",
     "tests/integration/ops/test_owner_role.py": "services",
     "tests/integration/flows/": "prefect",
+    "tests/integration/engines/": "engines",
+    "tests/integration/contract/": "engines",
     "tests/chaos/test_crash_slice.py": "laboratory",
     "tests/chaos/test_seeded_bugs.py": "laboratory",
 }
 """Beginnings of test ids and what they belong to, the first that fits: whole installations, which take both cores each;
-what shares one Prefect server; what shares one laboratory. The rest belongs to its file."""
+what shares one Prefect server; what kills engine hosts, for memory and otherwise, because the kernel counts its kills
+for the whole machine; what shares one laboratory. The rest belongs to its file."""
 _SERVICES, _SLOW, _OTHER, _UNIT = range(4)
 
 

@@ -21,6 +21,8 @@ _MARK = re.compile(r"""xdist_group\(["'](\w+)["']\)""")
         ("tests/e2e/test_wheel.py::test_it_runs", "tests/e2e/test_wheel.py"),
         ("tests/integration/flows/test_several_servers.py::test_two", "services"),
         ("tests/integration/flows/test_warm_worker.py::test_one[a::b]", "prefect"),
+        ("tests/integration/engines/test_engine_host.py::test_oom", "engines"),
+        ("tests/integration/contract/test_contract_engines.py::test_one", "engines"),
         ("tests/unit/core/test_errors.py::test_one[tests/e2e/x@y]", "tests/unit/core/test_errors.py"),
     ],
 )
