@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import re
 import secrets
@@ -124,11 +125,8 @@ def fsync_dir(path: Path) -> None:
 def make_dirs(path: Path) -> None:
     """Create a folder and its parents; each new entry is flushed in its parent."""
     with stored(path):
-        missing: list[Path] = []
-        probe = path
-        while not probe.exists():
-            missing.append(probe)
-            probe = probe.parent
+        there = nearest(path)
+        missing = list(itertools.takewhile(lambda folder: folder != there, (path, *path.parents)))
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
@@ -419,18 +417,24 @@ def remove_empty_folder(path: Path) -> bool:
     return True
 
 
+def nearest(path: Path) -> Path:
+    """`path` if it is there, else the nearest folder above it that is. Raises `StorageError` if the disk does not say."""
+    with stored(path):
+        for place in (path, *path.parents):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                place.stat()
+                return place
+    raise StorageError(f"{path} and every folder above it are gone", path=path)
+
+
 def free_bytes(path: Path) -> int:
-    """Free bytes for an ordinary user on the file system that holds `path` (or its nearest existing parent)."""
-    probe = path
-    while not probe.exists():
-        probe = probe.parent
-    return shutil.disk_usage(probe).free
+    """Free bytes for an ordinary user on the file system that holds `path`, or will. Raises `StorageError`."""
+    with stored(path):
+        return shutil.disk_usage(nearest(path)).free
 
 
 def free_inodes(path: Path) -> int | None:
-    """Files that an ordinary user may still make there; None where the file system has no fixed number."""
-    probe = path
-    while not probe.exists():
-        probe = probe.parent
-    status = os.statvfs(probe)
+    """Files that an ordinary user may still make there; None where their number is not fixed. Raises `StorageError`."""
+    with stored(path):
+        status = os.statvfs(nearest(path))
     return status.f_favail if status.f_files else None

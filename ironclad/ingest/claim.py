@@ -114,11 +114,12 @@ def ensure_room(settings: Settings, source: Path, size: int, mode: str) -> None:
     """
     archive = settings.layout.archive
     with durable.translated(source):
-        same = source.lstat().st_dev == _existing(archive).stat().st_dev
+        device = source.lstat().st_dev
+    with durable.stored(archive):
+        same = device == durable.nearest(archive).stat().st_dev
     if same and mode in {"move", "link"}:
         return
-    with durable.stored(archive):
-        free = durable.free_bytes(archive)
+    free = durable.free_bytes(archive)
     if free - size < settings.disk.min_free_bytes:
         raise DiskFull(f"{archive} has {free} bytes free; copying {source.name!r} needs {size}.", path=archive)
 
@@ -343,12 +344,6 @@ def _release_key(session: Session, job_uuid: UUID) -> None:
 def _drop_folder(folder: Path) -> None:
     if folder.exists() and not any(folder.iterdir()):
         durable.remove_tree(folder, reason="the archive folder of a file that was not taken")
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
 
 
 @contextlib.contextmanager

@@ -193,7 +193,7 @@ class Dispatcher:
             self._housekeeping()
         except DatabaseUnavailable:
             raise
-        except IroncladError as exc:  # a full disk must not keep leases from being reaped
+        except (IroncladError, OSError) as exc:  # a full or failing disk must not keep leases from being reaped
             self._log.warning("housekeeping_failed", error=str(exc))
         result = reap.Reaped()
         with self._database.session() as session:

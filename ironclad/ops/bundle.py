@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 import ironclad
 from ironclad import durable
+from ironclad.errors import StorageError
 from ironclad.jobs import query
 from ironclad.jobs.explain import explain
 from ironclad.ops import directory
@@ -132,12 +133,20 @@ def _services(session: Session, layout: Layout) -> dict[str, Any]:
     overview = query.overview(session)
     return {
         "states": overview.states, "paused": overview.paused, "disk_low": overview.disk_low,
-        "free_bytes": durable.free_bytes(layout.root),
+        "free_bytes": _free(layout),
         "reported": [query.as_dict(worker) for worker in overview.workers],
         "announced": [
             {"name": one.name, "pid": one.pid, "alive": one.alive} for one in directory.announced(layout.run)
         ],
     }  # fmt: skip
+
+
+def _free(layout: Layout) -> int | str:
+    """Free bytes, or why they are not known: that is worth a bundle, and must not cost one."""
+    try:
+        return durable.free_bytes(layout.root)
+    except StorageError as exc:
+        return str(exc)
 
 
 def _logs(layout: Layout, job: Job) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ironclad import durable
-from ironclad.errors import DiskFull
+from ironclad.errors import DiskFull, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,13 +83,23 @@ class DiskFloor:
         return bool(self._low)
 
     def step(self) -> None:
-        """Look at the disk if it is time. Raises `DatabaseUnavailable` if the switch cannot be written."""
+        """Look at the disk if it is time. A disk that does not say how full it is leaves the switch as it is.
+
+        Raises:
+            DatabaseUnavailable: the switch cannot be written.
+        """
         from ironclad.jobs import control, notices  # noqa: PLC0415 - 20 MB that those who only look do without
 
         now = self._clock()
         if now < self._next_look:
             return
-        found = self._measure(self._settings.layout, self._settings.disk.min_free_bytes)
+        try:
+            found = self._measure(self._settings.layout, self._settings.disk.min_free_bytes)
+            inodes = durable.free_inodes(found.path)
+        except StorageError as exc:
+            self._next_look = now + _CHECK_SECONDS
+            self._health.failed("disk", exc.detail, exc.hint)
+            return
         if self._low is None:
             with self._database.session() as session:
                 self._low = bool(control.switch(session, control.DISK).get("low"))
@@ -103,7 +113,6 @@ class DiskFloor:
         self._next_look = now + _CHECK_SECONDS
         self._metrics.gauge("ironclad_disk_free_bytes").set(found.free_bytes)
         self._metrics.gauge("ironclad_disk_floor_bytes").set(found.floor_bytes)
-        inodes = durable.free_inodes(found.path)
         self._metrics.gauge("ironclad_disk_free_inodes").set(math.inf if inodes is None else inodes)
         if low:
             detail = f"{found.path} has {found.free_bytes} bytes free, fewer than {found.floor_bytes}"

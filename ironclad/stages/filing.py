@@ -90,10 +90,14 @@ def settle(database: Database, settings: Settings, job_uuid: UUID, *, wait: bool
         settings: the installation.
         job_uuid: the job; one that is not settled is left as it is.
         wait: wait for a process that is at it, instead of leaving it to that one.
+
+    Raises:
+        StorageError: the disk fails.
+        DatabaseUnavailable: the database is away.
     """
     layout = settings.layout
     begun = lease.clock()
-    with database.session() as session:
+    with durable.stored(layout.error), database.session() as session:
         if not wait and session.execute(_FREE, {"job": job_uuid}).first() is None:
             return
         job = load(session, job_uuid, lock=True)  # nobody retries the job while its file is on the move

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import platform
 import resource
 import secrets
@@ -156,14 +155,11 @@ def disk(settings: Settings) -> list[Outcome]:
 
 def inodes(settings: Settings) -> list[Outcome]:
     """Free inodes of the data folder's file system."""
-    probe = settings.layout.root
-    while not probe.exists():
-        probe = probe.parent
-    status = os.statvfs(probe)
-    if status.f_files == 0:
+    free = durable.free_inodes(settings.layout.root)
+    if free is None:
         return [ok("the file system has no fixed number of inodes")]
-    detail = f"{status.f_favail} inodes free"
-    if status.f_favail < _FEW_INODES:
+    detail = f"{free} inodes free"
+    if free < _FEW_INODES:
         return [fail(detail, "Delete many small files, or use a file system with more inodes.")]
     return [ok(detail)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -93,6 +95,23 @@ def test_a_bundle_holds_what_a_report_needs(
         assert archive.read("logs/worker.jsonl").count(b"\n") == 1
         assert not [name for name in manifest if name.startswith("audio/")]
     assert run("jobs", "bundle", job, "-o", out).exit_code != 0  # it is there already
+
+
+def test_a_bundle_is_made_on_a_disk_that_does_not_say_how_full_it_is(
+    run: Run, put: Put, finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = put("Blue Moon")
+    finish(job, JobState.FAILED, EngineFailed("boom"))
+    out = tmp_path / "report.zip"
+
+    def failing(_path: Path) -> None:
+        raise OSError(errno.EIO, "the disk is away")
+
+    monkeypatch.setattr(os, "statvfs", failing)
+    result = run("jobs", "bundle", job, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    with zipfile.ZipFile(out) as archive:
+        assert "the disk is away" in json.loads(archive.read("services.json"))["free_bytes"]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -769,12 +770,13 @@ def test_what_a_dead_dispatcher_left_is_put_right(bench: Any, start: Callable[..
     assert running.executor.told("abandon") == [("run-lost",)]
 
 
-def test_housekeeping_is_done_and_may_fail(bench: Any, start: Callable[..., Running]) -> None:
+@pytest.mark.parametrize("error", [DiskFull("no room for the sweep"), OSError(errno.EIO, "the disk is away")])
+def test_housekeeping_is_done_and_may_fail(bench: Any, start: Callable[..., Running], error: Exception) -> None:
     done = threading.Semaphore(0)
 
     def sweep() -> None:
         done.release()
-        raise DiskFull("no room for the sweep")
+        raise error
 
     running = start(tick=0.1, housekeeping=sweep)
     for _ in range(3):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ironclad.errors import DatabaseUnavailable
+from ironclad.errors import DatabaseUnavailable, StorageError
 from ironclad.jobs import control
 from ironclad.ops.disk import DiskFloor, Space, space
 from ironclad.ops.health import HealthBoard, Status
@@ -96,6 +98,32 @@ def test_what_could_not_be_written_is_written_at_the_next_look(
     assert reason(database) is None
     guard.step()
     assert reason(database) is not None
+
+
+def test_a_disk_that_does_not_say_leaves_the_switch_and_is_visible(
+    settings: Settings, database: Database, health: HealthBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = 1 << 60
+    metrics = Metrics("dispatch", process=False)
+    guard = DiskFloor(
+        settings, database, health, metrics, clock=Disk(0).clock, measure=lambda layout, _floor: space(layout, wanted)
+    )  # fmt: skip
+    guard.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", _broken)
+        guard.step()
+    (component,) = health.components()
+    assert (component.status, component.remedy) == (Status.FAILED, StorageError.hint)
+    assert "the disk is away" in component.detail
+    assert reason(database) == "the disk is almost full"
+    wanted = 1
+    guard.step()
+    assert reason(database) is None
+    assert health.worst is Status.OK
+
+
+def _broken(_path: object) -> None:
+    raise OSError(errno.EIO, "the disk is away")
 
 
 def _away() -> None:

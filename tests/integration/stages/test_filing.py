@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,6 @@ from ironclad.stages import filing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ironclad.config import Settings
     from ironclad.db.session import Database
@@ -90,6 +91,31 @@ def test_one_original_that_cannot_be_filed_keeps_no_other_from_it(
     assert filing.locate(settings.layout, fine.job) == (
         settings.layout.error_of(fine.job.job_uuid, "E_CORRUPT_AUDIO") / fine.job.archive_name
     )
+
+
+def test_a_disk_that_fails_for_one_original_keeps_no_other_from_it(
+    database: Database, settings: Settings, claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, fine = claims(), claims()
+    for claim in (stuck, fine):
+        fail(database, settings, claim)
+    archived = settings.layout.archive_of(stuck.job.job_uuid) / stuck.job.archive_name
+    is_file = Path.is_file
+
+    def failing(path: Path) -> bool:
+        if path == archived:
+            raise OSError(errno.EIO, "the disk is away")
+        return is_file(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", failing)
+        with pytest.raises(StorageError, match="the disk is away"):
+            filing.sweep(database, settings)
+    assert filing.locate(settings.layout, fine.job) == (
+        settings.layout.error_of(fine.job.job_uuid, "E_CORRUPT_AUDIO") / fine.job.archive_name
+    )
+    assert archived.exists()
+    assert filing.sweep(database, settings) == 1
 
 
 def test_a_machine_that_slept_on_its_lock_moves_no_original(

@@ -636,6 +636,37 @@ def test_free_space_of_what_will_be_there(tmp_path: Path) -> None:
     assert min(before, after) - (1 << 30) < found < max(before, after) + (1 << 30)
 
 
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("ask", [durable.free_bytes, durable.free_inodes])
+def test_a_disk_that_does_not_say_how_full_it_is(
+    tmp_path: Path, fail: Callable[[str, int], None], code: int, ask: Callable[[Path], object]
+) -> None:
+    fail("statvfs", code)
+    with pytest.raises(StorageError, match=os.strerror(code)) as raised:
+        ask(tmp_path / "not" / "yet")
+    assert raised.value.context["path"] == tmp_path / "not" / "yet"
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the free space of the disk below a dead mount would be told for the mount's."""
+    file, mount = put(tmp_path / "file"), tmp_path / "mount"
+    mount.mkdir()
+    assert durable.nearest(mount / "a" / "b") == mount
+    assert durable.nearest(file / "a") == file
+    stat = Path.stat
+
+    def failing(path: Path, **how: Any) -> os.stat_result:
+        if path == mount:
+            raise OSError(errno.EIO, "the disk is away")
+        return stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", failing)
+    for work in (durable.nearest, durable.free_bytes, durable.make_dirs):
+        with pytest.raises(StorageError, match="the disk is away"):
+            work(mount / "a")
+    assert list(mount.iterdir()) == []
+
+
 def test_effects_are_recorded_only_inside(tmp_path: Path) -> None:
     with durable.recording() as effects:
         pass

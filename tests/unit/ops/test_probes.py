@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ironclad.config import load
-from ironclad.errors import DiskFull, EngineMissing
+from ironclad.errors import DiskFull, EngineMissing, StorageError
 from ironclad.ops import probes
 from ironclad.ops.health import HealthBoard, Status
 from ironclad.ops.probes import GOOD, DiskProbe, EngineProbe, GpuProbe, PrefectProbe, Prober, Verdict, descriptors
@@ -90,6 +91,22 @@ def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatc
     found = once(DiskProbe(settings))
     assert found.status is Status.FAILED
     assert str(settings.layout.work) in found.detail
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_disk_that_does_not_say_how_full_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, made: bool) -> None:
+    settings = settings_on(tmp_path, DISK__MIN_FREE_BYTES="1")
+    if made:
+        settings.layout.create()
+
+    def failing(_path: Path) -> None:
+        raise OSError(errno.EIO, "the disk is away")
+
+    monkeypatch.setattr(os, "statvfs", failing)
+    found = once(DiskProbe(settings))
+    assert (found.status, found.remedy) == (Status.FAILED, StorageError.hint)
+    assert "the disk is away" in found.detail
+    assert str(tmp_path) in found.detail
 
 
 def test_open_files_against_their_limit() -> None:
