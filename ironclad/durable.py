@@ -418,7 +418,7 @@ def remove_empty_folder(path: Path) -> bool:
 
 
 def nearest(path: Path) -> Path:
-    """`path` if it is there, else the nearest folder above it that is. Raises `StorageError` if the disk does not say."""
+    """`path` if it is there, else the nearest folder above it. Raises `StorageError` if the disk does not say."""
     with stored(path):
         for place in (path, *path.parents):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -93,7 +93,7 @@ def test_memory_does_not_grow_with_length(pool: HostPool, tmp_path: Path) -> Non
     assert peaks[1] < CENTER.memory_for(44100 * 3600, 44100) * 1.3
 
 
-def test_cancelling_is_quick(pool: HostPool, tmp_path: Path) -> None:
+def test_a_cancelled_separation_leaves_the_host_and_no_file(pool: HostPool, tmp_path: Path) -> None:
     def stop(_: Progress) -> None:
         raise errors.Cancelled
 

@@ -94,7 +94,9 @@ def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_a_disk_that_does_not_say_how_full_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, made: bool) -> None:
+def test_a_disk_that_does_not_say_how_full_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, made: bool
+) -> None:
     settings = settings_on(tmp_path, DISK__MIN_FREE_BYTES="1")
     if made:
         settings.layout.create()
