@@ -125,8 +125,11 @@ def client() -> Iterator[Client]:
     client = Client()
     yield client
     client.hang_up()
-    client.process.kill()
-    client.process.wait(SECONDS)
+    try:
+        client.process.wait(SECONDS)  # it kills what is left of the runs, but not if it is killed itself
+    finally:
+        client.process.kill()
+        client.process.wait(SECONDS)
 
 
 def pids(path: Path) -> tuple[int, int]:
