@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from ironclad.engines import failures, models
 from ironclad.engines.child import Child, clean_environment
 from ironclad.engines.host import protocol
+from ironclad.engines.oom import OomWatch
 from ironclad.engines.plan import plan
 from ironclad.engines.separation import (
     Progress,
@@ -62,7 +63,7 @@ class Host:
         environ = clean_environment(os.environ, self.settings.threads)
         name = f"engine-{made.engine}"
         self._child = Child(argv or made.argv, environ, max_line=protocol.MAX_LINE, name=name)
-        self._oom = failures.OomWatch()
+        self._oom: OomWatch | None = None
         self._lock = threading.Lock()
         self._last_id = 0
         self._alive = False
@@ -77,7 +78,7 @@ class Host:
         times a second) raises.
         """
         self._child.start()
-        self._alive = True
+        self._alive, self._oom = True, OomWatch(self._child.pid)
         with self._conversation():
             hello = self._expect(protocol.Hello, 0, self.settings.start_seconds, check)
             if hello.protocol != protocol.PROTOCOL:
@@ -271,6 +272,8 @@ class Host:
 
     def _next(self, deadline: float) -> protocol.Message | None:
         """The next event, None at the deadline. Raises `EngineProtocol`, `EngineDied`, `OutOfMemory`."""
+        if self._oom is not None:
+            self._oom.look()
         line = self._child.receive(max(0.0, deadline - time.monotonic()))
         if line is None and self._child.exit_status() is not None:
             # A process that it left behind may hold the pipe open, so its end is not announced by end of file.
@@ -278,7 +281,8 @@ class Host:
         if line is None:
             return None
         if not line:
-            raise failures.death(self._child.exit_status(_EXIT_SECONDS), kernel_killed=self._oom.grew())
+            status = self._child.exit_status(_EXIT_SECONDS)
+            raise failures.death(status, kernel_killed=self._oom is not None and self._oom.killed())
         try:
             return protocol.decode_event(line)
         except protocol.ProtocolError as exc:

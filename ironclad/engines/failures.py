@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ironclad.engines.host.protocol import EXIT_OUT_OF_MEMORY
@@ -63,39 +62,3 @@ def death(status: int | None, *, kernel_killed: bool) -> IroncladError:
             return EngineDied(f"by signal {-status} ({signal.Signals(-status).name})", exit_status=status)
         return EngineDied(f"by signal {-status}", exit_status=status)
     return EngineDied(f"with exit status {status}", exit_status=status)
-
-
-class OomWatch:
-    """Whether the kernel has killed processes for want of memory since this object was made.
-
-    Reads the machine's counter and that of our control group (version 2), as far as they are there.
-    """
-
-    def __init__(self, vmstat: Path = Path("/proc/vmstat"), cgroups: Path = Path("/sys/fs/cgroup")) -> None:
-        self._files = [vmstat, cgroups / own_cgroup() / "memory.events"]
-        self._before = self._count()
-
-    def grew(self) -> bool:
-        """Whether a counter is higher than at the start."""
-        return self._count() > self._before
-
-    def _count(self) -> int:
-        return sum(_counter(file) for file in self._files)
-
-
-def own_cgroup() -> str:
-    """This process's control group (version 2), relative to where they are mounted; "" for none."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            if line.startswith("0::/"):
-                return line.removeprefix("0::/")
-    return ""
-
-
-def _counter(file: Path) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in file.read_text(encoding="ascii").splitlines():
-            name, _, value = line.partition(" ")
-            if name == "oom_kill":
-                return int(value)
-    return 0

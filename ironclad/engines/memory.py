@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ironclad.engines.failures import own_cgroup
+from ironclad.engines.oom import control_groups
 
 _PROC: Final = Path("/proc")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -40,7 +40,7 @@ class Machine:
     def _groups(self) -> list[tuple[int, int]]:
         """Limit and use of each group around this process that has a limit; caches that can be dropped do not count."""
         found: list[tuple[int, int]] = []
-        folder = self.cgroups / own_cgroup()
+        folder = self.cgroups / control_groups(proc=self.proc).get("", "")
         while folder == self.cgroups or self.cgroups in folder.parents:
             with contextlib.suppress(OSError, ValueError):
                 limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" is no number: no limit

@@ -21,6 +21,7 @@ from ironclad import errors
 from ironclad.engines.contract import PrivateEnvironment
 from ironclad.engines.hosts import Ears, LocalHosts, Order
 from ironclad.engines.models import ModelStore
+from ironclad.engines.oom import OomWatch, control_groups
 from ironclad.engines.plan import HostPlan, plan
 from ironclad.engines.pool import HostPool
 from ironclad.engines.separation import HostSettings, resolved
@@ -148,9 +149,11 @@ def test_a_host_that_dies_says_how_and_shows_its_last_words(
     assert not engine.alive
 
 
-def test_a_kill_by_the_kernel_is_out_of_memory(host: Start, request_for: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_by_the_kernel_is_out_of_memory(host: Start, request_for: Ask, tmp_path: Path) -> None:
     engine = host("Dying")
-    monkeypatch.setattr(engine._oom, "_before", -1)  # as if the kernel's counter had grown since
+    (tmp_path / "vmstat").write_text("oom_kill 0\n", encoding="ascii")
+    engine._oom = OomWatch(engine.pid, proc=tmp_path, cgroups=tmp_path)
+    (tmp_path / "vmstat").write_text("oom_kill 1\n", encoding="ascii")  # as if the kernel had
     with pytest.raises(errors.OutOfMemory, match="the kernel killed"):
         engine.separate(request_for(what="SIGKILL"))
 
@@ -184,7 +187,7 @@ def small_group() -> Iterator[Path]:
                 time.sleep(0.05)
 
 
-@pytest.mark.chaos  # the counter is the machine's: hosts that others kill meanwhile would seem to be the kernel's prey
+@pytest.mark.chaos  # where only the machine counts, hosts that others kill meanwhile would seem to be the kernel's prey
 def test_the_kernel_kills_for_memory_and_the_next_host_works(
     host: Start, request_for: Ask, small_group: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +198,29 @@ def test_the_kernel_kills_for_memory_and_the_next_host_works(
     assert not engine.alive
     assert list((tmp_path / "out").glob("*.f32")) == []
     assert host("Echo").separate(request_for()).stems.keys() == {"vocals", "rest"}
+
+
+@pytest.mark.chaos
+def test_a_kill_of_another_for_memory_is_not_the_hosts(host: Start, request_for: Ask, small_group: Path) -> None:
+    engine = host("Dying")
+    if counted_by_the_machine(engine.pid):
+        pytest.skip("only the whole machine counts the kernel's kills here")
+    other = host("Devouring")
+    (small_group / "cgroup.procs").write_text(str(other.pid), encoding="ascii")
+    with pytest.raises(errors.OutOfMemory, match="the kernel killed"):
+        other.separate(request_for())
+    with pytest.raises(errors.EngineDied, match="SIGKILL"):
+        engine.separate(request_for(what="SIGKILL"))
+
+
+def counted_by_the_machine(pid: int) -> bool:
+    """Whether no control group of the process counts."""
+    groups, base = control_groups(pid), Path("/sys/fs/cgroup")
+    files = (
+        base / "memory" / groups.get("memory", "") / "memory.oom_control",
+        base / groups.get("", "") / "memory.events",
+    )
+    return not any(file.is_file() for file in files)
 
 
 def test_the_memory_limit_is_an_error_not_a_crash(host: Start, request_for: Ask) -> None:

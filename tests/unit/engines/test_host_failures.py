@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from ironclad import errors
 from ironclad.engines.child import clean_environment
-from ironclad.engines.failures import OomWatch, death, named
+from ironclad.engines.failures import death, named
 from ironclad.engines.host.protocol import KINDS, Failure
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -65,22 +60,6 @@ def test_a_death_is_explained(
     error = death(status, kernel_killed=kernel)
     assert type(error) is expected
     assert text in str(error)
-
-
-def test_the_kernels_counter_is_watched(tmp_path: Path) -> None:
-    vmstat = tmp_path / "vmstat"
-    vmstat.write_text("nr_free_pages 1\noom_kill 3\n")
-    watch = OomWatch(vmstat, tmp_path / "cgroup")
-    assert not watch.grew()
-    vmstat.write_text("nr_free_pages 1\noom_kill 4\n")
-    assert watch.grew()
-
-
-def test_without_counters_nothing_is_claimed(tmp_path: Path) -> None:
-    broken = tmp_path / "vmstat"
-    broken.write_text("oom_kill many\n")
-    assert not OomWatch(broken, tmp_path).grew()
-    assert not OomWatch(tmp_path / "none", tmp_path).grew()
 
 
 def test_a_host_knows_no_secrets_and_how_many_threads_it_may_use() -> None:

@@ -184,11 +184,11 @@ def test_a_store_that_cannot_be_read_is_as_none(tmp_path: Path, content: str) ->
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr("ironclad.engines.memory.own_cgroup", lambda: "slice/unit")
+def machine(tmp_path: Path) -> Machine:
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     (groups / "slice/unit").mkdir(parents=True)
-    proc.mkdir()
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/cgroup").write_text("0::/slice/unit\n", encoding="ascii")
     (proc / "meminfo").write_text("MemTotal: 8000 kB\nMemFree: 1 kB\nMemAvailable: 6000 kB\n", encoding="ascii")
     return Machine(proc, groups)
 
