@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from blake3 import blake3
 
 from ironclad.audio.info import AudioInfo, AudioLimits
-from ironclad.audio.levels import LevelMeter
+from ironclad.audio.levels import LevelMeter, window_frames
 from ironclad.audio.pcm import PcmWriter
 from ironclad.audio.source import Source, check_length, open_source
 from ironclad.errors import CorruptAudio, NoSamples, TruncatedAudio
@@ -40,70 +41,72 @@ def main(request: dict[str, Any], report: Callable[[float], None]) -> dict[str, 
     """`{"path", "out", "limits"}` -> `Decoded` as JSON data; the samples go to `out` unless it is None."""
     limits = AudioLimits.from_dict(request["limits"])
     with open_source(Path(request["path"]), limits) as source:
-        info = source.info
+        drain = _Drain(source, limits, report)
         if request["out"] is None:
-            sink = _Sink(info, source, limits, report)
-            sink.take(None)
-        else:
-            with PcmWriter(Path(request["out"]), info.channels, info.sample_rate) as writer:
-                sink = _Sink(info, source, limits, report)
-                sink.take(writer)
-                writer.finish()
-        truncated = _judge(source, sink.frames, limits)
-        levels = sink.meter.result()
-        return {
-            "frames": sink.frames,
-            "channels": info.channels,
-            "sample_rate": info.sample_rate,
-            "blake3": sink.hasher.hexdigest(),
-            "peak": levels.peak,
-            "rms_dbfs": levels.rms_dbfs,
-            "silence_fraction": levels.silence_fraction,
-            "side_to_mid_db": levels.side_to_mid_db,
-            "speech_score": levels.speech_score,
-            "damaged_packets": source.damaged,
-            "truncated": truncated,
-        }
+            hasher = blake3()
+            for block in drain.blocks():
+                hasher.update(block.data.cast("B"))
+            return drain.result(hasher.hexdigest())
+        with PcmWriter(Path(request["out"]), source.info.channels, source.info.sample_rate) as writer:
+            for block in drain.blocks():
+                writer.write(block)
+            writer.finish()
+        return drain.result(writer.digest)
 
 
-class _Sink:
-    """Where decoded samples go: measurements, digest and, if there is one, the writer."""
+def examine(request: dict[str, Any], report: Callable[[float], None]) -> dict[str, Any]:
+    """`{"path", "limits"}` -> `Examined` as JSON data."""
+    limits = AudioLimits.from_dict(request["limits"])
+    with open_source(Path(request["path"]), limits) as source:
+        drain, hasher = _Drain(source, limits, report), blake3()
+        meter = LevelMeter(source.info.channels, source.info.sample_rate)
+        for block in drain.blocks():
+            meter.add(block)
+            hasher.update(block.data.cast("B"))
+        return drain.result(hasher.hexdigest()) | asdict(meter.result())
 
-    def __init__(self, info: AudioInfo, source: Source, limits: AudioLimits, report: Callable[[float], None]) -> None:
-        self.meter = LevelMeter(info.channels, info.sample_rate)
-        self.hasher = blake3()
-        self.frames = 0
-        self._info = info
+
+class _Drain:
+    """A source's samples in blocks that are good for every use, and what was seen of them."""
+
+    def __init__(self, source: Source, limits: AudioLimits, report: Callable[[float], None]) -> None:
+        self._frames = 0
         self._source = source
         self._limits = limits
         self._report = report
         self._reported = 0.0
 
-    def take(self, writer: PcmWriter | None) -> None:
-        """Drain the source."""
-        for block in self._blocks():
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Finite samples, in whole windows of `LevelMeter` (the last block aside), the same array each time."""
+        for block in self._filled():
             if not np.isfinite(block).all():
                 self._source.damaged += 1
                 np.nan_to_num(block, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-            self.meter.add(block)
-            if writer is None:
-                self.hasher.update(block.data.cast("B"))
-            else:
-                writer.write(block)
+            yield block
             progress = self._source.progress
             if progress >= self._reported + _PROGRESS_STEP:
                 self._reported = progress
                 self._report(progress)
-        if writer is not None:
-            self.hasher = writer.hasher
 
-    def _blocks(self) -> Iterator[NDArray[np.float32]]:
-        """The source's samples in blocks of a fixed length (the same array each time), the last one shorter."""
-        buffer = np.empty((self.meter.window * _WINDOWS_PER_BLOCK, self._info.channels), np.float32)
+    def result(self, digest: str) -> dict[str, Any]:
+        """`Decoded` as JSON data. Raises if what was decoded cannot be used."""
+        truncated = _judge(self._source, self._frames, self._limits)
+        return {
+            "frames": self._frames,
+            "channels": self._source.info.channels,
+            "sample_rate": self._source.info.sample_rate,
+            "blake3": digest,
+            "damaged_packets": self._source.damaged,
+            "truncated": truncated,
+        }
+
+    def _filled(self) -> Iterator[NDArray[np.float32]]:
+        info = self._source.info
+        buffer = np.empty((window_frames(info.sample_rate) * _WINDOWS_PER_BLOCK, info.channels), np.float32)
         filled = 0
         for samples in self._source.samples():
-            self.frames += len(samples)
-            check_length(self.frames, self._info, self._limits)
+            self._frames += len(samples)
+            check_length(self._frames, info, self._limits)
             rest = samples
             while len(rest):
                 count = min(len(rest), len(buffer) - filled)

@@ -41,11 +41,16 @@ class Levels:
     """0 (music) to 1 (speech): see `SpeechMeter`."""
 
 
+def window_frames(sample_rate: int) -> int:
+    """Frames of one of the windows that are measured."""
+    return max(1, round(sample_rate * WINDOW_SECONDS))
+
+
 class LevelMeter:
     """Takes float32 (frames, channels) blocks whose length is a multiple of `window` frames, except the last one's."""
 
     def __init__(self, channels: int, sample_rate: int) -> None:
-        self.window = max(1, round(sample_rate * WINDOW_SECONDS))
+        self.window = window_frames(sample_rate)
         """Frames of one window."""
         self._channels = channels
         self._speech = SpeechMeter(self.window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ironclad.audio.decode import decode, probe
+from ironclad.audio.decode import examine, probe
 from ironclad.audio.info import AudioInfo, AudioLimits
 from ironclad.stages import room, viruses
 from ironclad.stages.context import Stage, StageContext, StageResult
@@ -36,7 +36,7 @@ def run(context: StageContext) -> StageResult:
     scanned = viruses.demand(context)
     info: AudioInfo = probe(context.source, wanted, check=context.check)
     room.demand(context, info)
-    decoded = decode(context.source, None, wanted, progress=context.fraction, check=context.check)
+    decoded = examine(context.source, wanted, progress=context.fraction, check=context.check)
     return StageResult(
         data={"info": info.to_dict(), "decoded": decoded.to_dict(), **scanned},
         facts={"duration_seconds": decoded.frames / decoded.sample_rate},

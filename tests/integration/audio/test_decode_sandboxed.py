@@ -13,7 +13,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ironclad.audio.decode import decode, probe
+from ironclad.audio.decode import Decoded, Examined, decode, examine, probe
 from ironclad.audio.info import AudioInfo
 from ironclad.audio.pcm import PcmFile
 from ironclad.errors import Cancelled, DecodeLimit, InputError, TruncatedAudio
@@ -58,9 +58,14 @@ def test_probe_and_decode_agree_and_progress_runs_to_one(
     pcm = PcmFile(out, decoded.frames, decoded.channels, decoded.sample_rate)
     assert pcm.digest() == decoded.blake3
     assert np.abs(pcm.read() - signal).max() <= 2.0**-23
-    assert decoded.peak == np.abs(pcm.read()).max()
-    assert decoded.rms_dbfs == pytest.approx(20 * np.log10(np.sqrt(np.mean(np.square(signal)))), abs=0.01)
     assert decode(path, None, limits) == decoded
+    seen.clear()
+    examined = examine(path, limits, progress=seen.append)
+    assert (seen, seen[-1]) == (sorted(seen), 1.0)
+    assert Decoded.from_dict(examined.to_dict()) == decoded
+    assert Examined.from_dict(examined.to_dict()) == examined
+    assert examined.peak == np.abs(pcm.read()).max()
+    assert examined.rms_dbfs == pytest.approx(20 * np.log10(np.sqrt(np.mean(np.square(signal)))), abs=0.01)
 
 
 def test_a_failed_decode_leaves_no_output(
@@ -78,13 +83,13 @@ def test_a_failed_decode_leaves_no_output(
 def test_the_clock_is_limited(minutes: Path, tmp_path: Path, limits: AudioLimits) -> None:
     out = tmp_path / "out.f32"
     with pytest.raises(DecodeLimit, match="on the clock"):
-        decode(minutes, out, replace(limits, decode_wall_seconds=0.7))
+        decode(minutes, out, replace(limits, decode_wall_seconds=0.3))
     assert not out.exists()
 
 
 def test_processor_time_is_limited(minutes: Path, limits: AudioLimits) -> None:
     with pytest.raises(DecodeLimit, match="processor"):
-        decode(minutes, None, replace(limits, decode_seconds=1))
+        examine(minutes, replace(limits, decode_seconds=1))
 
 
 def test_memory_is_limited_and_the_default_is_enough(make_file: MakeFile, limits: AudioLimits) -> None:

@@ -14,7 +14,7 @@ from mutagen.mp4 import MP4, MP4FreeForm
 
 from ironclad.audio import decode_child
 from ironclad.audio.compare import lag
-from ironclad.audio.decode import Decoded
+from ironclad.audio.decode import Decoded, Examined
 from ironclad.audio.info import AudioInfo
 from ironclad.audio.pcm import PcmFile
 from ironclad.errors import (
@@ -380,10 +380,13 @@ def test_wav_with_odd_chunks_and_unknown_sizes(
 def test_samples_that_are_no_numbers_become_silence(make_file: MakeFile, noise: Noise, limits: AudioLimits) -> None:
     signal = noise(3.0)
     signal[5000, 0], signal[70000, 1], signal[90000] = np.nan, np.inf, -np.inf
-    decoded = decode(make_file("x.wavf", signal), None, limits)
-    assert decoded.damaged_packets == 2
-    assert decoded.peak < 1
-    assert decoded.frames == len(signal)
+    path = make_file("x.wavf", signal)
+    request = {"path": str(path), "limits": limits.to_dict()}
+    examined = Examined.from_dict(decode_child.examine(request, lambda _: None))
+    assert examined.damaged_packets == 2
+    assert examined.peak < 1
+    assert examined.frames == len(signal)
+    assert Decoded.from_dict(examined.to_dict()) == decode(path, None, limits)
 
 
 def test_limits_on_what_a_file_declares(make_file: MakeFile, noise: Noise, limits: AudioLimits) -> None:
