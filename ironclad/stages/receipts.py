@@ -41,7 +41,7 @@ def decibels(peak: float) -> float | None:
 
 def build(
     context: StageContext, *, kind: str, made_frames: int, offset: int, gain: float, peak: float,
-    source: Loudness, output: Loudness, residual_db: float, encoded: Encoded, file: Path, formula: Formula,
+    source_lufs: float, output: Loudness, residual_db: float, encoded: Encoded, file: Path, formula: Formula,
 ) -> dict[str, Any]:  # fmt: skip
     """The receipt as JSON data, without times (see `timed`): the same inputs give the same receipt.
 
@@ -52,7 +52,7 @@ def build(
         offset: by how many frames the decoded file comes later than the samples that were encoded.
         gain: linear factor that kept it from clipping; 1.0 is none.
         peak: its linear sample peak before the gain.
-        source: loudness of the mixture.
+        source_lufs: integrated loudness of the mixture.
         output: loudness of the file's samples.
         residual_db: energy of mixture - sum of stems, relative to the mixture.
         encoded: what the encoder reported.
@@ -69,7 +69,7 @@ def build(
         same_length=made_frames == decoded["frames"], offset_samples=offset, format=encoded.format,
         bytes=file.stat().st_size, blake3=durable.digest(file), gain_db=round(20 * math.log10(gain), 3),
         sample_peak_db=decibels(peak * gain), true_peak_db=decibels(output.true_peak),
-        clipped_samples=encoded.clipped_samples, source_lufs=round(source.integrated_lufs, 2),
+        clipped_samples=encoded.clipped_samples, source_lufs=round(source_lufs, 2),
         lufs=round(output.integrated_lufs, 2), residual_db=round(residual_db, 2),
         bleed_db=bleed_db(context, kind, formula), recipe=words(formula),
         engine=separated["engine"], engine_version=separated["version"], model=separated["model"],
@@ -104,12 +104,13 @@ def bleed_db(context: StageContext, kind: str, formula: Formula) -> float | None
     }
     common = total = removed_energy = mixed_energy = 0.0
     for output, removed in _pairs(formula, stems, mixture):
-        cross = (output * removed).sum(axis=0)
-        removed_power = (removed * removed).sum(axis=0)
+        cross = np.einsum("ij,ij->j", output, removed)
+        removed_power = np.einsum("ij,ij->j", removed, removed)
         common += float((cross**2 / np.maximum(removed_power, np.finfo(float).tiny)).sum())
-        total += float((output * output).sum())
+        total += float(np.vdot(output, output))
         removed_energy += float(removed_power.sum())
-        mixed_energy += float(((output + removed) ** 2).sum())
+        mixed = output + removed
+        mixed_energy += float(np.vdot(mixed, mixed))
     if removed_energy <= _SILENT * mixed_energy or common <= 0 or total <= 0:
         return None
     return round(10 * math.log10(min(1.0, common / total)), 2)

@@ -11,7 +11,7 @@ from ironclad.audio import compare
 from ironclad.audio.decode import decode
 from ironclad.audio.encode import Encoded, EncodeSpec, encode
 from ironclad.audio.info import AudioInfo
-from ironclad.audio.loudness import Loudness, measure
+from ironclad.audio.loudness import integrated_lufs, measure
 from ironclad.audio.pcm import PcmFile
 from ironclad.audio.resample import resampled_frames
 from ironclad.config import RecombineSettings
@@ -124,7 +124,7 @@ def compare_floor(_encoded: Encoded) -> float:
 
 
 def _deliver(
-    context: StageContext, made: Made, info: AudioInfo, *, source: Future[Loudness], residual: float, aside: Executor
+    context: StageContext, made: Made, info: AudioInfo, *, source: Future[float], residual: float, aside: Executor
 ) -> dict[str, Any]:  # fmt: skip
     job = context.job
     spec = EncodeSpec.for_source(info, job.output_format)
@@ -136,7 +136,8 @@ def _deliver(
     losses = tagging.apply(context, file, made.kind, loudness)
     receipt = receipts.build(
         context, kind=made.kind, made_frames=made.pcm.frames, offset=offset, gain=made.gain, peak=made.peak,
-        source=source.result(), output=loudness, residual_db=residual, encoded=encoded, file=file, formula=made.formula,
+        source_lufs=source.result(), output=loudness, residual_db=residual, encoded=encoded, file=file,
+        formula=made.formula,
     )  # fmt: skip
     durable.remove(made.pcm.path, reason="encoded")
     return {"kind": made.kind, "file": file.name, "receipt": receipt, "losses": losses}
@@ -160,7 +161,7 @@ def run(context: StageContext) -> StageResult:
     context.fraction(0.1)
     # FFmpeg measures loudness without holding the interpreter: beside the rest, where a core is free.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loudness") as aside:
-        source = aside.submit(measure, mixture, check=context.check)
+        source = aside.submit(integrated_lufs, mixture, check=context.check)
         residual = compare.residual_db(mixture, list(stems.values()))
         desk = _Desk(context, {**stems, products.MIXTURE: mixture})
         gain = desk.gain(formulas.values(), mix.peak)

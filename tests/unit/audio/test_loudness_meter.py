@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ironclad.audio.loudness import SILENCE_LUFS, Loudness, measure
+from ironclad.audio.loudness import SILENCE_LUFS, Loudness, integrated_lufs, measure
 from ironclad.audio.pcm import PcmFile, PcmWriter
 from ironclad.errors import Cancelled
 
@@ -99,5 +99,14 @@ def test_loudness_progress_and_cancel(pcm: MakePcm) -> None:
     def check() -> None:
         raise Cancelled
 
-    with pytest.raises(Cancelled):
-        measure(source, check=check)
+    for of in (measure, integrated_lufs):
+        with pytest.raises(Cancelled):
+            of(source, check=check)
+
+
+@pytest.mark.parametrize(
+    "signal", [np.zeros((48000, 2)), np.zeros((0, 2)), sine(-6, 0.1)[:, None], sine(-30, 3.0)[:, None]]
+)
+def test_the_integrated_loudness_alone_is_the_same(pcm: MakePcm, signal: NDArray[np.float64]) -> None:
+    source = pcm(signal)
+    assert integrated_lufs(source) == measure(source).integrated_lufs
