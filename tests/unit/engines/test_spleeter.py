@@ -243,8 +243,8 @@ def test_a_network_is_the_operators_that_keras_has(model: Callable[[str], Path])
     kinds = [node.op_type for node in graph.graph.node]
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
     assert counts == {
-        "Transpose": 2, "Conv": 7, "ConvTranspose": 6, "BatchNormalization": 11, "LeakyRelu": 5, "Relu": 6,
-        "Concat": 5, "Sigmoid": 1, "Mul": 1,
+        "Transpose": 2, "Conv": 7 + 4 * 5, "DepthToSpace": 5, "ConvTranspose": 1, "BatchNormalization": 11,
+        "LeakyRelu": 5, "Relu": 6, "Concat": 5 + 5, "Sigmoid": 1, "Mul": 1,
     }  # fmt: skip
     first = next(node for node in graph.graph.node if node.op_type == "Conv")
     graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(first.output[0]))
@@ -258,6 +258,34 @@ def test_a_network_is_the_operators_that_keras_has(model: Callable[[str], Path])
     patch = x[:, 0, 2 * 100 - 1 : 2 * 100 + 4, 2 * 200 - 1 : 2 * 200 + 4]
     expected = np.einsum("chw,hwco->o", patch, kernel) + variables("2stems")["conv2d/bias"]
     np.testing.assert_allclose(made[0, :, 100, 200], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", range(6))
+def test_four_convolutions_are_a_transposed_one(level: int, model: Callable[[str], Path]) -> None:
+    """Each level on the way up, against the operator with the checkpoint's own kernel."""
+    onnx = pytest.importorskip("onnx")
+    import onnxruntime  # noqa: PLC0415  # asked for by the fixture
+
+    graph = onnx.load(model("2stems") / "converted/vocals.onnx")
+    name = f"conv2d_transpose_{level}" if level else "conv2d_transpose"
+    kernel, bias = (variables("2stems")[f"{name}/{part}"] for part in ("kernel", "bias"))
+    nodes = list(graph.graph.node)
+    first = next(index for index, node in enumerate(nodes) if f"{name}/bias" in node.input)
+    last = next(node for node in nodes[first:] if node.op_type in {"DepthToSpace", "ConvTranspose"})
+    helper = onnx.helper
+    operator = helper.make_node(
+        "ConvTranspose", [nodes[first].input[0], "kernel", f"{name}/bias"], ["expected"],
+        strides=[2, 2], pads=[1, 1, 2, 2],
+    )  # fmt: skip
+    graph.graph.node.append(operator)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(kernel.transpose(3, 2, 0, 1).copy(), "kernel"))
+    graph.graph.output.extend(helper.make_empty_tensor_value_info(one) for one in (last.output[0], "expected"))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(level).random((2, 1, FRAMES, 1024), np.float32)
+    made, expected = session.run([last.output[0], "expected"], {"x": x})
+    assert made.shape == expected.shape
+    assert np.ptp(expected - bias[None, :, None, None]) > 0
+    np.testing.assert_allclose(made, expected, atol=1e-5 * float(np.abs(expected).max()))
 
 
 def test_what_is_wrong_is_said(model: Callable[[str], Path], tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ One graph a stem, `x` to `y`, both `(2, blocks, 512, bins)`: magnitudes of the m
 logits, for the model whose masks sum to one). That is the form in which the networks of 2stems are published elsewhere
 too, so those can be imported. The network is that of spleeter 2.4.2 `model/functions/unet.py`, after A. Jansson et al.,
 "Singing voice separation with deep U-Net convolutional networks", ISMIR 2017: six convolutions down, six up, skips, a
-mask. Batch normalisations are left as operators.
+mask. Batch normalisations are left as operators. The transposed convolutions are written as ordinary ones, one for each
+parity of rows and columns (W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016): the
+same sums, in two thirds of the time and without the buffers that ONNX Runtime takes for the operator.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 _DEPTH: Final = 6
 _EPSILON: Final = 1e-3
 """Of Keras' batch normalisation."""
+_PHASES: Final = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Parities of row and column in the order in which `DepthToSpace` takes them."""
+_TAPS: Final = ([3, 1], [4, 2, 0])
+"""Of five taps at stride 2 with one cropped before: those that make the even and the odd samples, as correlations."""
 _OPSET: Final = 17
 _IR: Final = 8
 
@@ -62,17 +68,33 @@ class _Graph:
         Kernels go from (rows, columns, in, out) to (out, in, rows, columns), which also turns a transposed
         convolution's (rows, columns, out, in) into (in, out, rows, columns).
         """
-        try:
-            values = self._variables[name]
-        except KeyError as exc:
-            raise EngineError("model", f"the checkpoint has no {name}") from exc
-        self.weights.append(numpy_helper.from_array(values.transpose(3, 2, 0, 1).copy() if kernel else values, name))
-        return name
+        values = self._variable(name)
+        return self._add(name, values.transpose(3, 2, 0, 1) if kernel else values)
 
     def convolution(self, values: str, name: str, *, up: bool = False, **attributes: Any) -> str:
         """A convolution with its bias."""
         inputs = [values, self.weight(f"{name}/kernel", kernel=True), self.weight(f"{name}/bias")]
         return self.node("ConvTranspose" if up else "Conv", inputs, **attributes)
+
+    def doubled(self, values: str, name: str) -> str:
+        """A transposed convolution of five by five at stride 2, with its bias: twice the rows and columns."""
+        kernel, bias = self._variable(f"{name}/kernel"), self.weight(f"{name}/bias")
+        phases = []
+        for row, column in _PHASES:
+            taps = kernel.transpose(2, 3, 0, 1)[:, :, _TAPS[row]][:, :, :, _TAPS[column]]
+            weight = self._add(f"{name}/kernel/{row}{column}", taps)
+            phases.append(self.node("Conv", [values, weight, bias], pads=[1, 1, row, column]))
+        return self.node("DepthToSpace", [self.node("Concat", phases, axis=1)], blocksize=2, mode="DCR")
+
+    def _variable(self, name: str) -> Any:
+        try:
+            return self._variables[name]
+        except KeyError as exc:
+            raise EngineError("model", f"the checkpoint has no {name}") from exc
+
+    def _add(self, name: str, values: Any) -> str:
+        self.weights.append(numpy_helper.from_array(values.copy(), name))
+        return name
 
     def normalised(self, values: str, name: str) -> str:
         """Batch normalisation with the statistics of the training."""
@@ -96,7 +118,10 @@ def unet(variables: Arrays, recipe: Recipe, index: int) -> Any:
     values = skips[-1]
     for level in range(_DEPTH):
         name = _name("conv2d_transpose", _DEPTH * index + level)
-        values = graph.convolution(values, name, up=True, strides=[2, 2], pads=[1, 1, 2, 2])
+        if level < _DEPTH - 1:
+            values = graph.doubled(values, name)
+        else:  # with its one channel, the operator is faster
+            values = graph.convolution(values, name, up=True, strides=[2, 2], pads=[1, 1, 2, 2])
         values = graph.node("Elu" if recipe.elu else "Relu", [values])
         values = graph.normalised(values, _name("batch_normalization", 2 * _DEPTH * index + _DEPTH + level))
         if level < _DEPTH - 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,16 @@ def files(folder: Path, stems: Sequence[str]) -> list[Path] | None:
     return None
 
 
+@functools.cache
+def _share_buffers() -> None:
+    """One allocator for all sessions of this process (ONNX Runtime takes it for good)."""
+    import onnxruntime  # noqa: PLC0415  # in one of two environments
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    about = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(about, None)
+
+
 class Networks:
     """All networks of a model. Raises `EngineError` (model) for graphs that are none of Spleeter's."""
 
@@ -42,6 +53,9 @@ class Networks:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the core alone
         options.log_severity_level = 3
+        # The networks run one after the other: what one has worked in serves the next.
+        _share_buffers()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         self._paths = paths
         self._sessions: list[Any] = []
         for path in paths:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ironclad.engines.contract import EngineSpec, MemoryModel, ModelFile, ModelSpec, PrivateEnvironment
 from ironclad.engines.parameters import Parameter, ParameterKind
 from ironclad.plugins.hookspecs import hookimpl
 from ironclad_engine_spleeter import __version__
 from ironclad_engine_spleeter.recipes import BACKENDS, BINS, RATE, RECIPES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 IRONCLAD_API = 1
 
@@ -41,6 +44,11 @@ _PARAMETERS: Final = (
 )  # fmt: skip
 
 
+def _memory(stems: Sequence[str]) -> MemoryModel:
+    """What the networks work in, which they share, and each one's weights and estimate. Measured: docs/engines.md."""
+    return MemoryModel(base=(260 + 70 * len(stems)) * _MIB)
+
+
 @hookimpl
 def ironclad_engines() -> list[EngineSpec]:
     """The Spleeter engine."""
@@ -58,10 +66,11 @@ def ironclad_engines() -> list[EngineSpec]:
                     files=(
                         ModelFile(path=recipe.archive, size=recipe.size, sha256=recipe.sha256, sources=(recipe.url,)),
                     ),
+                    memory=_memory(recipe.stems),
                 )
                 for recipe in RECIPES.values()
             ),
-            memory=MemoryModel(base=600 * _MIB),
+            memory=_memory(RECIPES["2stems"].stems),
             environment=PrivateEnvironment(
                 name="onnx", title="ONNX Runtime: constant memory, a third of TensorFlow's time",
                 requirements=LOCK, python=">=3.11,<3.15",

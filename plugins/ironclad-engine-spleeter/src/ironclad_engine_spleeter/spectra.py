@@ -30,6 +30,8 @@ _COMPENSATION: Final = np.float32(2 / 3)
 """Of the windows that overlap, squared."""
 _TAIL: Final = WINDOW - HOP
 _OVERLAP: Final = WINDOW // HOP
+_AT_ONCE: Final = 32
+"""Frames that are transformed at a time: what does not leave the cache takes half the time."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ def blocks(reader: Reader, first: int = 0) -> Iterator[Block]:
         count = min(FRAMES, total - index * FRAMES)
         samples = _read(reader, index * FRAMES * HOP - WINDOW, (count - 1) * HOP + WINDOW)
         windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW, axis=-1)[:, ::HOP]
-        yield Block(index, np.fft.rfft(windows * shape, axis=-1).astype(np.complex64, copy=False))
+        spectrum = np.empty((reader.channels, count, WINDOW // 2 + 1), np.complex64)
+        for start in range(0, count, _AT_ONCE):
+            few = slice(start, start + _AT_ONCE)
+            spectrum[:, few] = np.fft.rfft(windows[:, few] * shape, axis=-1)
+        yield Block(index, spectrum)
 
 
 def _read(reader: Reader, start: int, count: int) -> Samples:
@@ -129,13 +135,14 @@ def separate(
 
 def _overlapped(spectrum: Spectrum, shape: Samples) -> Samples:
     """Waves of a block's frames, added up: `(channels, frames · 1024 + 3072)`."""
-    channels, count, bins = spectrum.shape
-    full = np.zeros((channels, count, WINDOW // 2 + 1), np.complex64)
-    full[:, :, :bins] = spectrum
-    waves = np.fft.irfft(full, n=WINDOW, axis=-1).astype(np.float32, copy=False) * shape
+    channels, count, _bins = spectrum.shape
     summed = np.zeros((channels, count + _OVERLAP - 1, HOP), np.float32)
-    for quarter in range(_OVERLAP):
-        summed[:, quarter : quarter + count] += waves[:, :, quarter * HOP : (quarter + 1) * HOP]
+    for start in range(0, count, _AT_ONCE):
+        few = spectrum[:, start : start + _AT_ONCE]
+        waves = np.fft.irfft(few, n=WINDOW, axis=-1).astype(np.float32, copy=False) * shape  # zeros above the band
+        for quarter in range(_OVERLAP):
+            first = start + quarter
+            summed[:, first : first + waves.shape[1]] += waves[:, :, quarter * HOP : (quarter + 1) * HOP]
     flat: Samples = summed.reshape(channels, -1)
     return flat
 
