@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -292,3 +293,18 @@ def test_times_are_those_of_the_source() -> None:
 
     assert "1 min ago" in cockpit(Staged("busy"), visit)
     assert NOW.year == 2026
+
+
+@pytest.mark.parametrize("key", ["enter", "5", "question_mark", "c", "P"])
+def test_a_screen_that_is_opened_as_the_cockpit_ends_is_no_error(key: str) -> None:
+    """Textual gives it no widgets then; which instant that is depends on the machine, so several are tried."""
+    for turns in range(8):
+
+        async def visit(driver: Cockpit, turns: int = turns) -> None:
+            await driver.press("2", "j")
+            driver._send(key)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            driver.app.exit()
+
+        cockpit(Staged("busy"), visit)

@@ -117,7 +117,12 @@ class CockpitScreen(Screen[None]):
         yield Keys()
 
     def on_mount(self) -> None:
-        """The head is never a stop of the tab key."""
+        """There, with its widgets: unless the cockpit is about to end, when Textual gives a screen none."""
+        if self.query("#head"):
+            self.furnish()
+
+    def furnish(self) -> None:
+        """See to the widgets, once. The head is never a stop of the tab key."""
         for name in ("#head", "#banner", "#tiny"):
             self.lines(name).can_focus = False
         self.draw_frame()
@@ -133,7 +138,7 @@ class CockpitScreen(Screen[None]):
         tiny = size.width < LEAST_WIDTH or size.height < LEAST_HEIGHT
         self.set_class(tiny, "-tiny")
         self.set_class(size.height < 30, "-low")  # noqa: PLR2004 - 80 by 24 and smaller
-        if tiny:
+        if tiny and self.query("#tiny"):
             self.lines("#tiny").show(
                 ["Too small:", f"{size.width}x{size.height}.", "Make it", f"{LEAST_WIDTH}x{LEAST_HEIGHT}", "(q quits)"]
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -18,8 +18,22 @@ if TYPE_CHECKING:
 
     from textual.app import ComposeResult
 
+Answer = TypeVar("Answer")
 
-class Confirm(ModalScreen[bool]):
+
+class Dialog(ModalScreen[Answer]):
+    """On top of everything, until it is answered."""
+
+    def on_mount(self) -> None:
+        """There, with its widgets: unless the cockpit is about to end, when Textual gives a screen none."""
+        if self.children:
+            self.furnish()
+
+    def furnish(self) -> None:
+        """Fill the widgets, once."""
+
+
+class Confirm(Dialog[bool]):
     """Asks before something that is not easily undone, and names what will happen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -37,7 +51,7 @@ class Confirm(ModalScreen[bool]):
         with Vertical(classes="dialog"):
             yield Lines(wrap=True, id="question")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """Fill it."""
         keys: Line = (Span(" y", "mark"), Span(" yes   "), Span("n", "mark"), Span(" no"))
         lines: list[Line] = [(Span(f" {self._question}", "strong"),), *((Span(f" {line}"),) for line in self._details)]
@@ -48,7 +62,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class Choose(ModalScreen[str | None]):
+class Choose(Dialog[str | None]):
     """One of a list, or none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "cancel", "Cancel")]
@@ -65,7 +79,7 @@ class Choose(ModalScreen[str | None]):
         with Vertical(classes="dialog"):
             yield Grid([Column("name", self._title, 24), Column("help", self._help)], id="options")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """Fill it."""
         grid = self.query_one(Grid)
         grid.styles.height = min(len(self._options), 16) + 1
@@ -83,7 +97,7 @@ class Choose(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Dialog[str | None]):
     """A line of text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "Cancel")]
@@ -99,7 +113,7 @@ class Ask(ModalScreen[str | None]):
             yield Lines(id="question")
             yield Input(self._value, id="answer", compact=True)
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """Ready to type."""
         self.query_one("#question", Lines).show([(Span(f" {self._title}", "strong"),)])
         self.query_one(Input).focus()
@@ -113,7 +127,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(None)
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """Every key that does something now, from the bindings themselves."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "close", "Close")]
@@ -127,7 +141,7 @@ class Help(ModalScreen[None]):
         with Vertical(classes="dialog -tall"):
             yield Lines(id="keys", classes="-main")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """Fill it."""
         lines: list[Line] = []
         for title, keys in self._groups:

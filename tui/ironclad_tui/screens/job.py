@@ -71,9 +71,9 @@ class JobScreen(CockpitScreen):
         yield Lines(id="status")
         yield Lines(wrap=True, id="view", classes="-main")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """The names are no stop of the tab key."""
-        super().on_mount()
+        super().furnish()
         self.lines("#status").can_focus = False
 
     def reload(self) -> None:

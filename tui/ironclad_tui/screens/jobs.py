@@ -77,9 +77,9 @@ class JobsScreen(CockpitScreen):
         yield Grid(self._columns(), select=True, id="jobs", empty="No jobs yet: drop music into the watch root.")
         yield Lines(id="status")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """Lines are no stop of the tab key."""
-        super().on_mount()
+        super().furnish()
         self.lines("#status").can_focus = self.lines("#filter-error").can_focus = False
 
     @property

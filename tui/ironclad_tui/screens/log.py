@@ -43,9 +43,9 @@ class LogScreen(CockpitScreen):
         yield Lines(wrap=True, id="log", follow=True, classes="-main")
         yield Lines(id="status")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """The status is no stop of the tab key."""
-        super().on_mount()
+        super().furnish()
         self.lines("#status").can_focus = False
 
     def reload(self) -> None:

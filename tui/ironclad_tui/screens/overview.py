@@ -57,9 +57,9 @@ class OverviewScreen(CockpitScreen):
         yield Grid(_RUNNING, id="running", empty="Nothing is running.")
         yield Grid(_EVENTS, id="events", empty="Nothing has happened yet.")
 
-    def on_mount(self) -> None:
+    def furnish(self) -> None:
         """Figures are no stop of the tab key."""
-        super().on_mount()
+        super().furnish()
         for name in ("#pools", "#rates"):
             self.lines(name).can_focus = False
 
