@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CANCEL_SECONDS: Final = 2.0
 _ATTEMPTS: Final = 3
 """Of cancelling, on a machine that is too busy."""
+_LOOK_SECONDS: Final = 0.05
+_STANDSTILL_SECONDS: Final = 0.3
+"""Who looks twenty times a second and is as late as this was not let."""
 _SONGS: Final = 8
 _SLACK: Final = 12 << 20
 """Bytes by which memory may differ for no reason: arenas of allocators."""
@@ -74,32 +77,40 @@ def cancel(bench: Bench) -> None:
 class _Stop:
     """Cancels at the first progress, and measures how long the host (process `pid`) takes to stop.
 
-    What the machine makes it wait for a processor does not count.
+    What the machine makes it wait for a processor does not count, nor the time in which the machine stood still.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._at = self._seconds = 0.0
         self._waits: list[float] = []
+        self._stood = 0.0
         self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __call__(self, _step: Progress) -> None:
         self._at = time.monotonic()
         self._waits.append(_waited(self._pid))
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher.start()
         raise Cancelled
 
     def _watch(self) -> None:
         """The figures of a process go with it, so they are looked at while it is there."""
-        while not self._over.wait(0.05) and Path(f"/proc/{self._pid}/schedstat").exists():
+        over, looked = False, time.monotonic()
+        while not over and Path(f"/proc/{self._pid}/schedstat").exists():
             self._waits.append(max(self._waits[-1], _waited(self._pid)))
+            over = self._over.wait(_LOOK_SECONDS)
+            late, looked = time.monotonic() - looked - _LOOK_SECONDS, time.monotonic()
+            self._stood += late if late > _STANDSTILL_SECONDS else 0.0
 
     def seconds(self) -> float:
         """Seconds from then to the first call of this."""
         if not self._seconds:
             self._over.set()
+            if self._watcher.ident is not None:
+                self._watcher.join()
             waits = max(self._waits[-1], _waited(self._pid)) - self._waits[0]
-            self._seconds = max(1e-3, time.monotonic() - self._at - waits)
+            self._seconds = max(1e-3, time.monotonic() - self._at - max(waits, self._stood))
         return self._seconds
 
 
