@@ -104,8 +104,10 @@ def _for_asyncpg(url: URL) -> tuple[URL, dict[str, str]]:
 def _connect(url: str) -> psycopg.Connection[Any]:
     import psycopg  # noqa: PLC0415 - only with PostgreSQL
 
+    from ironclad.db import wire  # noqa: PLC0415
+
     try:
-        return psycopg.connect(_DRIVER.sub("postgresql:", url), connect_timeout=_CONNECT_SECONDS, autocommit=True)
+        return wire.connect(_DRIVER.sub("postgresql:", url), connect_timeout=_CONNECT_SECONDS, autocommit=True)
     except psycopg.OperationalError as exc:
         raise DatabaseUnavailable(str(exc).strip()) from exc
 

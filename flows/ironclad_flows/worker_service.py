@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from ironclad import log
 from ironclad.config import load
+from ironclad.db import wire
 from ironclad.db.session import KEEPALIVES
 from ironclad.engines import admission, keeping
 from ironclad.errors import PrefectUnavailable
@@ -189,7 +190,7 @@ class _Changed:
         """The number, None where the settings' own holds. Raises `psycopg.Error`; the next call connects again."""
         try:
             if self._connection is None:
-                self._connection = psycopg.connect(
+                self._connection = wire.connect(
                     make_conninfo(self._url, connect_timeout=_CONNECT_SECONDS, **KEEPALIVES), autocommit=True,
                     application_name="ironclad-slots", options="-c statement_timeout=5000",
                 )  # fmt: skip

@@ -14,13 +14,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import psycopg
 import sqlalchemy as sa
 
 from ironclad import log
 from ironclad.cli import results
 from ironclad.cli.queueing import queue
 from ironclad.config import PoolSettings
+from ironclad.db import wire
 from ironclad.engines.admission import own_hosts
 from ironclad.errors import DatabaseUnavailable, DiskFull, IllegalTransition, IroncladError, Paused, SourceMissing
 from ironclad.jobs import control, lease, query, reap
@@ -32,6 +32,8 @@ from ironclad.stages.runner import run_claim
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
+
+    import psycopg
 
     from ironclad.cli.queueing import Found, Wishes
     from ironclad.cli.results import Result
@@ -120,7 +122,7 @@ class InlineRunner:
         when everything has been cancelled.
         """
         shared = _Shared(list(files))
-        connected = psycopg.connect(self._database.dsn, autocommit=True, connect_timeout=10)
+        connected = wire.connect(self._database.dsn, autocommit=True, connect_timeout=10)
         with _sigterm_as_interrupt(), connected as guard, own_hosts(self._settings, self._slots) as hosts:
             guard.execute("SELECT pg_advisory_lock(hashtextextended(%s, 2))", (self.pool,))
             self._cancel_left_behind(guard)

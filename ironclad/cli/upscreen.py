@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ironclad.cli import output
 from ironclad.cli.text import printable
+from ironclad.db import wire
 from ironclad.jobs.feed import EVENT, Feed
 from ironclad.ops import directory
 from ironclad.ops.child import UnitState
@@ -147,7 +148,7 @@ class LiveScreen:
             if notice is None:
                 continue
             try:
-                with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
+                with wire.connect(url, autocommit=True, connect_timeout=5) as connection:
                     jobs = [(str(state), int(count)) for state, count in connection.execute(_COUNT)]
             except psycopg.Error:  # it is starting, or its tables are being made
                 jobs = []

@@ -233,12 +233,14 @@ class EmbeddedServer:
     def _wait(self) -> None:
         import psycopg  # noqa: PLC0415 - keeps `import ironclad.db.embedded` light
 
+        from ironclad.db import wire  # noqa: PLC0415
+
         deadline = time.monotonic() + _START_SECONDS
         launched = time.monotonic()
         launches = 1
         while True:
             try:
-                with psycopg.connect(
+                with wire.connect(
                     host=str(self.socket_folder), user=USER, dbname="postgres", autocommit=True, connect_timeout=10
                 ) as connection:
                     present = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}

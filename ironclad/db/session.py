@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc as sa_exc
 from sqlmodel import Session
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential, wait_random
 
-from ironclad.db import jsonb
+from ironclad.db import jsonb, wire
 from ironclad.db.embedded import EmbeddedServer
 from ironclad.errors import ConfigError, DatabaseUnavailable
 
@@ -55,6 +55,10 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailable("All connections of this process are in use.") from exc
 
 
+def _connect(_dialect: Any, _record: Any, arguments: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+    return wire.connect(*arguments, **settings)
+
+
 class Database:
     """One PostgreSQL database, with a small connection pool.
 
@@ -79,6 +83,7 @@ class Database:
             self.url, pool_size=3, max_overflow=7, pool_pre_ping=True, pool_recycle=1800, connect_args=arguments,
             json_serializer=jsonb.dumps,
         )  # fmt: skip
+        sa.event.listen(self.engine, "do_connect", _connect)
 
     @classmethod
     def open(cls, settings: Settings) -> Database:

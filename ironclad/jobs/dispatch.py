@@ -13,6 +13,7 @@ import psycopg
 import sqlalchemy as sa
 
 from ironclad import log
+from ironclad.db import wire
 from ironclad.errors import DatabaseUnavailable, IroncladError, PrefectRefused, PrefectUnavailable
 from ironclad.jobs import control, lease, pipeline, pools, reap, slots
 from ironclad.jobs.executor import FlowRequest, RunState
@@ -147,7 +148,7 @@ class Dispatcher:
         self, stopping: threading.Event, ready: Callable[[], None]
     ) -> Iterator[psycopg.Connection[Any] | None]:
         """Wait for the leader's lock; yields the connection that holds it, or None when `stopping` came first."""
-        with psycopg.connect(
+        with wire.connect(
             self._database.dsn, autocommit=True, connect_timeout=10, application_name="ironclad-dispatch"
         ) as connection:
             while not stopping.is_set():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from ironclad.db import wire
+
 if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
@@ -40,7 +42,7 @@ class Feed:
         self._channels = channels
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=10, application_name="ironclad-feed")
+        connection = wire.connect(self._dsn, autocommit=True, connect_timeout=10, application_name="ironclad-feed")
         try:
             for channel in self._channels:
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))

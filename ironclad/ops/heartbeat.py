@@ -111,8 +111,10 @@ class Heartbeat:
     def _execute(self, statement: str) -> str | None:
         import psycopg  # noqa: PLC0415 - services without a database of their own stay light until the first beat
 
+        from ironclad.db import wire  # noqa: PLC0415
+
         try:
-            with psycopg.connect(
+            with wire.connect(
                 self._url, connect_timeout=_CONNECT_SECONDS, application_name="ironclad-heartbeat", autocommit=True,
                 options="-c statement_timeout=3000",
             ) as connection:  # fmt: skip

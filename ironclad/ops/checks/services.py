@@ -160,10 +160,11 @@ def _rows(settings: Settings, statement: LiteralString, *parameters: object) -> 
         return None
     import psycopg  # noqa: PLC0415 - only here
 
+    from ironclad.db import wire  # noqa: PLC0415
     from ironclad.ops.heartbeat import libpq_url  # noqa: PLC0415
 
     try:
-        with psycopg.connect(libpq_url(settings), connect_timeout=5) as connection:
+        with wire.connect(libpq_url(settings), connect_timeout=5) as connection:
             return connection.execute(statement, parameters).fetchall()
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction):
         return None  # said by the check of the schema
