@@ -42,7 +42,7 @@ def convert(
     store = ModelStore(layout)
     effective = store.effective(spec)
     name = effective.model(model).name
-    folder = store.required(spec, name)  # reads every byte
+    folder = store.required(spec, name, converted=False)  # reads every byte
     stored = store.get(spec.name, name)
     if folder is None or stored is None:
         raise ModelMissing(f"{name} of engine {spec.name} has no files", engine=spec.name, model=name)

@@ -111,10 +111,11 @@ class ModelStore:
         ]
         return replace(spec, models=(*known, *own))
 
-    def required(self, spec: EngineSpec, model: str = "") -> Path | None:
+    def required(self, spec: EngineSpec, model: str = "", *, converted: bool = True) -> Path | None:
         """The folder of a model whose files are all there and unchanged (None: it has no files).
 
-        Reads every byte (0.1 to 0.3 s for 84 MB), again in this process only of what was touched since.
+        Reads every byte (0.1 to 0.3 s for 84 MB), again in this process only of what was touched since. Without
+        `converted`, only what the converted forms were made from: they can be made again.
 
         Raises `NotFound`, `ModelMissing` with the command that brings it, `ModelMismatch`.
         """
@@ -124,11 +125,16 @@ class ModelStore:
         stored = self.get(spec.name, chosen.name) or self._settled(spec.name, chosen.name)
         if stored is None:
             raise ModelMissing(_how(spec, chosen), engine=spec.name, model=chosen.name)
-        if problems := check(stored, digest=_digest):
-            command = f"ironclad models verify {spec.name} {chosen.name}"
+        words = "`ironclad models verify {}`"
+        problems = check(replace(stored, converted=()), digest=_digest)
+        if not problems and converted:
+            words = "`ironclad models convert {}` makes them again"
+            problems = check(replace(stored, files=()), digest=_digest)
+        if problems:
             raise ModelMismatch(
-                f"{'; '.join(problems)} (`{command}`)", engine=spec.name, model=chosen.name, folder=stored.folder
-            )
+                f"{'; '.join(problems)} ({words.format(f'{spec.name} {chosen.name}')})", engine=spec.name,
+                model=chosen.name, folder=stored.folder,
+            )  # fmt: skip
         return stored.folder
 
     def add(

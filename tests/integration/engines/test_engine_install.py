@@ -248,6 +248,11 @@ def test_variants_are_chosen_kept_and_needed_for_converting(
     stored = convert.convert(layout, engine, "mine")
     assert [file.path for file in stored.converted] == ["converted/graph"]
     assert (stored.folder / "converted/graph").read_text() == "mine 0.25"
+    (stored.folder / "converted/graph").write_text("damaged")
+    with pytest.raises(errors.ModelMismatch, match="`ironclad models convert halves mine` makes them again"):
+        ModelStore(layout).required(engine, "mine")
+    assert convert.convert(layout, engine, "mine") == stored
+    assert (stored.folder / "converted/graph").read_text() == "mine 0.25"
     with pytest.raises(errors.BadRequest, match="nothing to convert"):
         convert.convert(layout, replace(engine, converter="", converter_variant=""), "mine")
     weights.write_text("bad")

@@ -205,8 +205,9 @@ def test_other_forms_are_pinned_and_do_not_change_what_the_model_is(store: Model
     assert folder is not None
     assert (folder / "a.bin").read_bytes() == ONE
     (folder / "converted/graphs/a.onnx").write_bytes(b"grapj")
-    with pytest.raises(ModelMismatch, match=r"a\.onnx has another SHA-256"):
+    with pytest.raises(ModelMismatch, match=r"a\.onnx has another SHA-256.*`ironclad models convert waves big`"):
         store.required(SPEC, "big")
+    assert store.required(SPEC, "big", converted=False) == folder
     assert check(store.add_converted(made, write)) == []
     assert add().converted == ()  # new weights, new forms
     assert sorted(path.name for path in (store.root / "waves").iterdir()) == ["big"]
