@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -29,7 +30,11 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     # Typer itself needs pydantic for the values of options, but not for help.
     heavy = HEAVY if arguments[0] in {"--help", "-h"} else [name for name in HEAVY if name != "pydantic"]
     program = PROGRAM.format(arguments=arguments, heavy=heavy)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    # The shell is the one that is named, not one that happens to have started the tests.
+    environ = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60, env=environ
+    )
     assert done.stdout
     assert done.stderr.strip() == "[]"
 
