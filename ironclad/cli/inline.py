@@ -91,6 +91,29 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Worker(threading.Thread):
+    """A thread that can be waited for by somebody who is interrupted meanwhile.
+
+    A `join` that Ctrl-C breaks off takes the thread for ended, and so does every later one (CPython before 3.13).
+    """
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Work."""
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+
+    def ended(self, seconds: float) -> bool:
+        """Whether it has ended, or never begun, at most so many seconds from now."""
+        return self.ident is None or self._ended.wait(max(0.0, seconds))
+
+
 class InlineRunner:
     """Processes files with `slots` threads.
 
@@ -129,10 +152,7 @@ class InlineRunner:
             self._require_open()
             listener = threading.Thread(target=self._listen, name="inline-feed", daemon=True)
             listener.start()
-            threads = [
-                threading.Thread(target=self._work, args=(shared, hosts), name=f"inline-{number}", daemon=True)
-                for number in range(self._slots)
-            ]
+            threads = [_Worker(lambda: self._work(shared, hosts), f"inline-{number}") for number in range(self._slots)]
             try:
                 for thread in threads:
                     thread.start()
@@ -179,12 +199,12 @@ class InlineRunner:
         if reason is not None:
             raise Paused(f"{reason[0].upper()}{reason[1:]}.")
 
-    def _await(self, threads: Sequence[threading.Thread]) -> None:
+    def _await(self, threads: Sequence[_Worker]) -> None:
         for thread in threads:
-            while thread.is_alive():
-                thread.join(_WAIT_SECONDS)
+            while not thread.ended(_WAIT_SECONDS):
+                pass
 
-    def _cancel(self, shared: _Shared, threads: Sequence[threading.Thread]) -> None:
+    def _cancel(self, shared: _Shared, threads: Sequence[_Worker]) -> None:
         """Ctrl-C: cancel what was queued, ask what runs to end, and wait for it (a second Ctrl-C does not)."""
         self._stopping.set()
         with shared.lock:
@@ -194,7 +214,7 @@ class InlineRunner:
             self._cancel_one(job_uuid)
         deadline = time.monotonic() + _STOP_SECONDS
         for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.ended(deadline - time.monotonic())
         if shared.failure is not None:  # whoever pressed Ctrl-C may have done so because of it
             log.get().error("inline_run_failed", error=repr(shared.failure))
 

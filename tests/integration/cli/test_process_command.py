@@ -199,8 +199,22 @@ def test_what_a_killed_run_left_behind_is_cancelled_and_a_live_run_is_left_alone
     assert states[alive] == "queued"
 
 
-PATIENT = "from ironclad.cli import inline, main; inline._STOP_SECONDS = 120.0; main.main()"
-"""`ironclad` with time to stop: on a slow machine a stage may take longer than its 20 seconds to hear of it."""
+PATIENT = """
+import sys, time
+from ironclad.cli import inline, main
+
+def slow(*arguments, **named):
+    try:
+        return run(*arguments, **named)
+    finally:
+        time.sleep(3.0)
+        print("ended", file=sys.stderr)
+
+run, inline.run_claim, inline._STOP_SECONDS = inline.run_claim, slow, 120.0
+main.main()
+"""
+"""`ironclad` with a job that takes its time, and time to stop: on a slow machine a stage may take longer than its 20
+seconds to hear of it."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -223,6 +237,7 @@ def test_ctrl_c_cancels_what_runs_and_what_waits(
     out, err = process.communicate(timeout=150)
     assert (process.returncode, out) == (130, ""), err
     assert "Traceback" not in err
+    assert "ended" in err  # it was waited for
     with database.session() as session:
         states = [job.state for job in query.jobs(session, query.JobFilter())]
     assert states == ["cancelled"], err
