@@ -8,8 +8,8 @@ models converted: `make engines-real` leaves one. The folders hold the weights a
 `demucs --repo FOLDER`, and `2stems/` with TensorFlow's checkpoint.
 
 Prints wall and processor seconds of the stock command called once with all songs and once for each song, of
-`ironclad process` with all songs (the mean of two or three turns, before, between and after the stock calls: a machine
-is not equally fast at all times), the ratios, and what of Ironclad's is which stage; with `--parts` also Ironclad's
+`ironclad process` with all songs (the mean of several turns after the one call and between the others: a machine is
+not equally fast at all times), the ratios, and what of Ironclad's is which stage; with `--parts` also Ironclad's
 other backends and one job at a time, so that it can be seen what each part gives; then one long song, its wall time
 against the time that the engine was at work. Processor time is that of all processes, PostgreSQL's included. Not part
 of `make bench`: it needs weights and takes minutes.

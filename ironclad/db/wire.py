@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL by its driver, beside those that SQLAlchemy keeps."""
+"""Connections to PostgreSQL by its driver: our own, and those that SQLAlchemy keeps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 def connect(conninfo: str = "", **settings: Any) -> psycopg.Connection[Any]:
     """As `psycopg.connect`. Raises `psycopg.OperationalError` also where there is no descriptor left to wait with.
 
-    The driver lets that through as an OSError, which nobody expects of a database who will try again in a moment.
+    The driver lets that through as an OSError, and who tries again when the database is away knows only its errors.
     """
     try:
         return psycopg.connect(conninfo, **settings)

@@ -56,29 +56,20 @@ def world(tmp_path: Path) -> World:
 
 @pytest.mark.parametrize(
     ("groups", "file"),
-    [(V1, "memory/slice/unit/memory.oom_control"), (V2, "slice/unit/memory.events")],
-    ids=["version 1", "version 2"],
-)
+    [
+        (V1, "memory/slice/unit/memory.oom_control"), (V2, "slice/unit/memory.events"),
+        (V1, "memory/memory.oom_control"), (V2, "memory.events"),
+    ],
+    ids=["version 1", "version 2", "version 1 in a container", "version 2 in a container"],
+)  # fmt: skip
 def test_only_the_kills_of_the_processs_own_group_are_its_own(world: World, groups: str, file: str) -> None:
+    """A container sees its group where all of them are mounted."""
     world.inside(groups)
     world.group(file, 3)
     watch = world.watch()
     world.machine(5)  # somebody else was killed
     assert not watch.killed()
     world.group(file, 4)
-    assert watch.killed()
-
-
-@pytest.mark.parametrize(
-    ("groups", "file"), [(V1, "memory/memory.oom_control"), (V2, "memory.events")], ids=["version 1", "version 2"]
-)
-def test_a_container_sees_its_group_where_all_are_mounted(world: World, groups: str, file: str) -> None:
-    world.inside(groups)
-    world.group(file, 0)
-    watch = world.watch()
-    world.machine(1)
-    assert not watch.killed()
-    world.group(file, 1)
     assert watch.killed()
 
 

@@ -6,7 +6,7 @@ too, so those can be imported. The network is that of spleeter 2.4.2 `model/func
 "Singing voice separation with deep U-Net convolutional networks", ISMIR 2017: six convolutions down, six up, skips, a
 mask. Batch normalisations are left as operators. The transposed convolutions are written as ordinary ones, one for each
 parity of rows and columns (W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016): the
-same sums, in two thirds of the time and without the buffers that ONNX Runtime takes for the operator.
+same sums, in less time and without the buffers that ONNX Runtime takes for the operator.
 """
 
 from __future__ import annotations
